@@ -1,0 +1,1 @@
+"""The programs: ``python -m jobs.<name>``. No geometry here; that is ``tddfa3``."""
