@@ -1,0 +1,37 @@
+# make demo   label a small input and show what comes out
+# make test   run the tests
+# Both need Python >= 3.10, pip and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+LOG    := $(VENV)/install.log
+
+.PHONY: demo test lint bench clean
+.SILENT:
+
+demo: $(VENV)/demo.stamp
+	$(PY) -m jobs.demo
+
+test: $(VENV)/test.stamp
+	$(PY) -m pytest
+
+lint: $(VENV)/test.stamp
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy tddfa3 jobs
+
+$(VENV)/demo.stamp $(VENV)/test.stamp: $(VENV)/%.stamp: $(VENV)/made.stamp pyproject.toml
+	echo "Installing tddfa3 and what it needs into $(VENV) (minutes the first time) ..."
+	$(PY) -m pip install --disable-pip-version-check -e '.[$*]' > $(LOG) 2>&1 || { \
+	  echo "make: pip could not install the packages: is there a network? The log is $(LOG)" >&2; exit 1; }
+	touch $@
+
+$(VENV)/made.stamp:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
+	  echo "make: tddfa3 needs Python >= 3.10, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true); name another one: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { \
+	  echo "make: '$(PYTHON) -m venv' failed: install Python's venv module (Debian: python3-venv)" >&2; exit 1; }
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo
