@@ -1,0 +1,289 @@
+"""Five points -> the 224 crop the networks see, and the exact way back to the photo.
+
+The crop is a window of the photo resized by one factor ``s``. Upstream (3DDFA-V3) truncates the
+resized photo's size and the window's corner to integers; the networks were trained on such crops
+and its landmarks and masks go back through the same truncated numbers, so they are kept here.
+``CropTransform`` holds upstream's five numbers and derives everything else from them.
+
+Frames: *image pixels* are the photo's, after EXIF rotation, x right, y down; *crop pixels* are the
+crop's, x right, y down. ``tx, ty`` alone are measured with y up, as upstream stores them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+CROP_SIZE = 224
+
+# The standard face's unit length, in crop pixels.
+_RESCALE_FACTOR = 102.0
+# A crop narrower than one photo pixel shows no face, and its resized photo would not fit an int32.
+_MAX_SCALE = float(CROP_SIZE)
+# Below this ratio of width to length the five points lie on one line.
+_MIN_FLATNESS = 1e-4
+# Pillow's bicubic filter reaches this many source pixels when it enlarges, and this many times
+# the reduction when it shrinks.
+_BICUBIC_SUPPORT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class CropTransform:
+    """Where a crop lies in its photo: upstream's ``trans_params`` plus the crop's size.
+
+    Args:
+        w0: width of the photo in pixels.
+        h0: height of the photo in pixels.
+        s: factor from photo to resized photo.
+        tx: x of the face's origin in image pixels.
+        ty: y of the face's origin in image pixels, counted upwards from the bottom row.
+        size: side of the crop in pixels.
+
+    Raises:
+        ValueError: if a number is not finite, or the resized photo would have no pixel.
+    """
+
+    w0: int
+    h0: int
+    s: float
+    tx: float
+    ty: float
+    size: int = CROP_SIZE
+
+    def __post_init__(self) -> None:
+        if self.w0 < 1 or self.h0 < 1:
+            raise ValueError(f"photo size must be at least 1x1, got {self.w0}x{self.h0}")
+        if not all(math.isfinite(value) for value in (self.s, self.tx, self.ty)):
+            raise ValueError(f"crop parameters must be finite, got {self.s, self.tx, self.ty}")
+        if not 0 < self.s <= _MAX_SCALE:
+            raise ValueError(f"crop scale must be in (0, {_MAX_SCALE:g}], got {self.s:g}")
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"at scale {self.s:g} a {self.w0}x{self.h0} photo has no pixel left")
+
+    @classmethod
+    def identity(cls, size: int = CROP_SIZE) -> CropTransform:
+        """The transform of a photo that is a crop already: ``size`` x ``size``, nothing moves."""
+        return cls(size, size, 1.0, size / 2, size / 2, size)
+
+    @classmethod
+    def from_params(cls, params: ArrayLike) -> CropTransform:
+        """From ``(5,)`` numbers w0, h0, s, tx, ty, as :meth:`params` gives them."""
+        values = np.asarray(params, dtype=np.float64)
+        if values.shape != (5,):
+            raise ValueError(f"crop params must have shape (5,), got {values.shape}")
+        if not np.isfinite(values).all():
+            raise ValueError(f"crop params must be finite, got {values.tolist()}")
+        w0, h0, s, tx, ty = values.tolist()
+        return cls(int(w0), int(h0), s, tx, ty)
+
+    def params(self) -> NDArray[np.float64]:
+        """``(5,)`` float64: w0, h0, s, tx, ty."""
+        return np.array([self.w0, self.h0, self.s, self.tx, self.ty], dtype=np.float64)
+
+    # int() truncates towards zero, also below zero, where floor would differ by one pixel:
+    # the same rounding as upstream's astype(int32).
+
+    @property
+    def width(self) -> int:
+        """Width of the resized photo in crop pixels."""
+        return int(self.w0 * self.s)
+
+    @property
+    def height(self) -> int:
+        """Height of the resized photo in crop pixels."""
+        return int(self.h0 * self.s)
+
+    @property
+    def left(self) -> int:
+        """Column of the resized photo at which the crop begins; may be negative."""
+        return int(self.width / 2 - self.size / 2 + (self.tx - self.w0 / 2) * self.s)
+
+    @property
+    def up(self) -> int:
+        """Row of the resized photo at which the crop begins; may be negative."""
+        return int(self.height / 2 - self.size / 2 + (self.h0 / 2 - self.ty) * self.s)
+
+    def to_image(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Crop pixels ``(..., 2)`` -> image pixels ``(..., 2)``, both x right, y down."""
+        offset = np.array([self.left, self.up], dtype=np.float64)
+        return (_as_points(points) + offset) * (self.w0 / self.width, self.h0 / self.height)
+
+    def to_crop(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Image pixels ``(..., 2)`` -> crop pixels ``(..., 2)``, both x right, y down."""
+        points = _as_points(points) * (self.width / self.w0, self.height / self.h0)
+        return points - (self.left, self.up)
+
+    def image_box(self) -> tuple[int, int, int, int]:
+        """``(x0, y0, x1, y1)``: the photo's pixels that the crop covers, end exclusive.
+
+        Clipped to the photo; a crop beside the photo gives an empty box (x0 == x1 or y0 == y1).
+        """
+        x0, columns = _nearest(self.w0, self.width, self.left, self.size)
+        y0, rows = _nearest(self.h0, self.height, self.up, self.size)
+        return x0, y0, x0 + len(columns), y0 + len(rows)
+
+    def labels_to_image(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Labels of the crop ``(size, size[, C])`` -> of the photo ``(h0, w0[, C])``, 0 outside.
+
+        Each pixel takes its nearest label by Pillow's rule: the same result as pasting the crop
+        into an empty resized photo and resizing that back with ``NEAREST``, as upstream does.
+        """
+        if labels.shape[:2] != (self.size, self.size) or labels.ndim not in (2, 3):
+            raise ValueError(
+                f"labels must have shape ({self.size}, {self.size}[, C]), got {labels.shape}"
+            )
+        x0, columns = _nearest(self.w0, self.width, self.left, self.size)
+        y0, rows = _nearest(self.h0, self.height, self.up, self.size)
+        photo = np.zeros((self.h0, self.w0, *labels.shape[2:]), dtype=labels.dtype)
+        photo[y0 : y0 + len(rows), x0 : x0 + len(columns)] = labels[np.ix_(rows, columns)]
+        return photo
+
+
+def estimate_crop(
+    points5: ArrayLike, image_size: tuple[int, int], standard_points: ArrayLike
+) -> CropTransform:
+    """Fits the standard face to five points and returns the crop around it.
+
+    Weak perspective by least squares, as in Deep3DFaceRecon: each image axis is an affine function
+    of the standard points; the scale is the mean length of its two rows.
+
+    Args:
+        points5: ``(5, 2)`` image pixels: the viewer's left eye, right eye, nose tip, the viewer's
+            left and right mouth corner.
+        image_size: (width, height) of the photo.
+        standard_points: ``(5, 3)`` the same points of the standard face, y up.
+
+    Raises:
+        ValueError: if the points are not finite, coincide, lie on one line, have an absurd scale,
+            or if the crop would lie beside the photo.
+    """
+    # float32, then flipped in float32: upstream's precision, kept because the truncations above
+    # turn a last-bit difference into a whole pixel.
+    points = np.array(points5, dtype=np.float32)
+    standard = np.asarray(standard_points, dtype=np.float64)
+    if points.shape != (5, 2) or standard.shape != (5, 3):
+        raise ValueError(
+            "points5 must have shape (5, 2) and standard_points (5, 3), "
+            f"got {points.shape} and {standard.shape}"
+        )
+    if not np.isfinite(points).all():
+        raise ValueError(f"points5 must be finite, got {points.tolist()}")
+    w0, h0 = image_size
+    points[:, 1] = np.float32(h0 - 1) - points[:, 1]
+
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    if spread[1] <= _MIN_FLATNESS * spread[0]:
+        raise ValueError(f"points5 coincide or lie on one line: {points.tolist()}")
+    rows, translation = _fit_weak_perspective(points, standard)
+    scale = float(np.linalg.norm(rows, axis=1).mean())
+    transform = CropTransform(w0, h0, _RESCALE_FACTOR / scale, *translation.tolist())
+    x0, y0, x1, y1 = transform.image_box()
+    if x0 == x1 or y0 == y1:
+        raise ValueError(f"the crop around points5 lies beside the {w0}x{h0} photo")
+    return transform
+
+
+def crop_image(image: NDArray[np.uint8], transform: CropTransform) -> NDArray[np.uint8]:
+    """Cuts the crop out of a photo: bicubic, black outside.
+
+    The same pixels as resizing the whole photo to ``transform.width x height`` with Pillow's
+    bicubic filter, rows first, and cropping that; but only what the crop covers is ever touched.
+
+    Args:
+        image: ``(h0, w0, 3)`` uint8 RGB.
+
+    Returns:
+        ``(size, size, 3)`` uint8 RGB.
+    """
+    if image.shape != (transform.h0, transform.w0, 3) or image.dtype != np.uint8:
+        raise ValueError(
+            f"image must be ({transform.h0}, {transform.w0}, 3) uint8, "
+            f"got {image.shape} {image.dtype}"
+        )
+    crop = np.zeros((transform.size, transform.size, 3), dtype=np.uint8)
+    columns = _Span.of(transform.left, transform.size, transform.width, transform.w0)
+    rows = _Span.of(transform.up, transform.size, transform.height, transform.h0)
+    if columns is None or rows is None:
+        return crop
+    patch = image[rows.first : rows.last, columns.first : columns.last]
+    crop[rows.start : rows.stop, columns.start : columns.stop] = _resample(patch, columns, rows)
+    return crop
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """One axis of the crop's overlap with the photo.
+
+    ``start:stop`` are crop pixels; ``first:last`` the photo's pixels the filter reads; ``begin``
+    and ``end`` the part of those that is resampled, in pixels from ``first``.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    begin: float
+    end: float
+
+    @classmethod
+    def of(cls, offset: int, size: int, resized: int, original: int) -> _Span | None:
+        low, high = max(offset, 0), min(offset + size, resized)
+        if low >= high:
+            return None
+        step = original / resized
+        begin, end = low * step, high * step
+        # Room for the filter, so that only the photo's own edge cuts it off.
+        reach = math.ceil(_BICUBIC_SUPPORT * max(step, 1.0)) + 1
+        first = max(math.floor(begin) - reach, 0)
+        last = min(math.ceil(end) + reach, original)
+        # high * step can exceed the photo by a rounding error, which Pillow refuses.
+        return cls(low - offset, high - offset, first, last, begin - first, min(end, last) - first)
+
+
+def _resample(patch: NDArray[np.uint8], columns: _Span, rows: _Span) -> NDArray[np.uint8]:
+    # One axis at a time: Pillow clips to 0..255 in between, and since 13 chooses by the sizes
+    # which axis comes first. Earlier versions, with which the networks were trained, took x first.
+    source = Image.fromarray(np.ascontiguousarray(patch))
+    widened = source.resize(
+        (columns.stop - columns.start, source.height),
+        Image.Resampling.BICUBIC,
+        box=(columns.begin, 0, columns.end, source.height),
+    )
+    resized = widened.resize(
+        (widened.width, rows.stop - rows.start),
+        Image.Resampling.BICUBIC,
+        box=(0, rows.begin, widened.width, rows.end),
+    )
+    return np.asarray(resized)
+
+
+def _fit_weak_perspective(
+    points: NDArray[np.float32], standard: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Least-squares ``points ~ standard @ rows.T + translation``; rows (2, 3), translation (2,)."""
+    homogeneous = np.concatenate([standard, np.ones((len(standard), 1))], axis=1)
+    solution, *_ = np.linalg.lstsq(homogeneous, points.astype(np.float64), rcond=None)
+    return solution[:3].T, solution[3]
+
+
+def _nearest(original: int, resized: int, offset: int, size: int) -> tuple[int, NDArray[np.intp]]:
+    """One axis of the way back: the first covered photo pixel, and each one's crop pixel."""
+    # Pillow steps through the source by repeated addition. Adding up in the same order gives the
+    # same rounding, hence the same pixel where a product would land on the other side of a border.
+    step = resized / original
+    steps = np.full(original, step)
+    steps[0] = step * 0.5
+    index = np.add.accumulate(steps).astype(np.intp)
+    low, high = np.searchsorted(index, [max(offset, 0), min(offset + size, resized)])
+    return int(low), index[low : max(low, high)] - offset
+
+
+def _as_points(points: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(points, dtype=np.float64)
+    if array.ndim == 0 or array.shape[-1] != 2:
+        raise ValueError(f"points must have shape (..., 2), got {array.shape}")
+    return array
