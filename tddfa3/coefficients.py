@@ -1,0 +1,104 @@
+"""The numbers a backbone predicts for a face, and their names.
+
+A row is ``id | exp | alb | angle | sh | trans``. With the published assets that is
+80 + 64 + 80 + 3 + 27 + 3 = 257 numbers; identity, expression and albedo may have other sizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CoefficientSizes:
+    """How many coefficients of each kind there are.
+
+    Raises:
+        ValueError: a size below 1.
+    """
+
+    id: int
+    """Identity: weights of the identity basis, in standard deviations."""
+    exp: int
+    """Expression."""
+    alb: int
+    """Albedo."""
+    angle: ClassVar[int] = 3
+    """Pitch, yaw, roll in radians (signs: :func:`tddfa3.camera.euler_degrees`)."""
+    sh: ClassVar[int] = 27
+    """Spherical harmonics lighting: nine bands of red, nine of green, nine of blue."""
+    trans: ClassVar[int] = 3
+    """Translation in model units, added after the rotation."""
+
+    def __post_init__(self) -> None:
+        for name in ("id", "exp", "alb"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"coefficients: {name} is {getattr(self, name)}, it must be >= 1")
+
+    def as_dict(self) -> dict[str, int]:
+        """Name to size, in the order of a row."""
+        return {name: getattr(self, name) for name in Coefficients._fields}
+
+    @property
+    def total(self) -> int:
+        """Length of a row."""
+        return sum(self.as_dict().values())
+
+    def slices(self) -> dict[str, slice]:
+        """Name to the place in a row, in the order of a row."""
+        places, start = {}, 0
+        for name, size in self.as_dict().items():
+            places[name] = slice(start, start + size)
+            start += size
+        return places
+
+
+class Coefficients(NamedTuple):
+    """A batch of coefficients by name; each a float tensor (B, k)."""
+
+    id: Tensor
+    exp: Tensor
+    alb: Tensor
+    angle: Tensor
+    sh: Tensor
+    trans: Tensor
+
+
+def split(alpha: Tensor, sizes: CoefficientSizes) -> Coefficients:
+    """Name the columns of a backbone's output.
+
+    Args:
+        alpha: float (B, ``sizes.total``); B may be 0.
+    Returns:
+        views of ``alpha``, each (B, k).
+    Raises:
+        ValueError: a wrong width, or a value that is not finite.
+    """
+    if alpha.ndim != 2 or alpha.shape[1] != sizes.total:
+        raise ValueError(
+            f"alpha must have shape (B, {sizes.total}) for {sizes.as_dict()}, "
+            f"not {tuple(alpha.shape)}"
+        )
+    if not torch.isfinite(alpha).all():
+        bad = (~torch.isfinite(alpha)).any(dim=1).nonzero().flatten().tolist()
+        raise ValueError(f"alpha {tuple(alpha.shape)} has values that are not finite in rows {bad}")
+    return Coefficients(*(alpha[:, place] for place in sizes.slices().values()))
+
+
+def join(coefficients: Coefficients) -> Tensor:
+    """The inverse of :func:`split`: (B, total).
+
+    Raises:
+        ValueError: a part that is not (B, k) with one B.
+    """
+    shapes = {name: tuple(part.shape) for name, part in coefficients._asdict().items()}
+    if (
+        any(len(shape) != 2 for shape in shapes.values())
+        or len({s[0] for s in shapes.values()}) > 1
+    ):
+        raise ValueError(f"coefficients must all have shape (B, k) with one B, not {shapes}")
+    return torch.cat(list(coefficients), dim=1)
