@@ -1,0 +1,78 @@
+"""Backbones: upstream's coefficients from upstream's crops, any batch, clear refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tddfa3.assets.bundle import AssetBundle
+from tddfa3.backbones import build_backbone
+from tddfa3.backbones.mobilenetv3 import MobileNetV3
+from tddfa3.backbones.resnet50 import ResNet50
+from tddfa3.errors import UserError
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "mbnetv3"])
+@pytest.mark.parametrize(
+    "photo", ["astronaut__retinaface", "ex1__retinaface", "crop_astronaut__none", "crop_ex1__none"]
+)
+def test_golden_coefficients(
+    bundle: AssetBundle,
+    golden: Callable[[str], Mapping[str, NDArray]],
+    backbone: str,
+    photo: str,
+) -> None:
+    expected = golden(f"{photo}__{backbone}__nvdr")
+    crop = torch.from_numpy(expected["crop"]).permute(2, 0, 1)[None].float() / 255
+    coefficients = build_backbone(backbone, bundle, "cpu")(crop)
+    np.testing.assert_allclose(coefficients[0].numpy(), expected["alpha"], rtol=0, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def small_backbone(small_bundle: AssetBundle) -> torch.nn.Module:
+    return build_backbone("mbnetv3", small_bundle, "cpu")
+
+
+def test_batch_equals_single_crops(
+    small_bundle: AssetBundle, small_backbone: torch.nn.Module
+) -> None:
+    crops = torch.rand(5, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    batched = small_backbone(crops)
+    assert batched.shape == (5, small_bundle.sizes.total)
+    assert batched.dtype == torch.float32
+    single = torch.cat([small_backbone(crop[None]) for crop in crops])
+    torch.testing.assert_close(batched, single, rtol=1e-4, atol=1e-4)
+
+
+def test_empty_batch(small_bundle: AssetBundle, small_backbone: torch.nn.Module) -> None:
+    assert small_backbone(torch.zeros(0, 3, 224, 224)).shape == (0, small_bundle.sizes.total)
+
+
+def test_same_crop_gives_the_same_coefficients(small_backbone: torch.nn.Module) -> None:
+    crops = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(small_backbone(crops), small_backbone(crops), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("network", "features"), [(ResNet50, 2048), (MobileNetV3, 960)])
+def test_heads_follow_the_sizes_asked_for(
+    network: Callable[[tuple[int, ...]], torch.nn.Module], features: int
+) -> None:
+    with torch.device("meta"):
+        built = network((5, 4, 3, 3, 27, 2, 1))
+        output = built(torch.zeros(2, 3, 224, 224))
+    assert output.shape == (2, 45)
+    assert built.state_dict()["final_layers.1.weight"].shape == (4, features, 1, 1)
+
+
+def test_unknown_name_is_refused_with_the_choices(small_bundle: AssetBundle) -> None:
+    with pytest.raises(UserError, match=r"'vgg' is unknown; choose of resnet50, mbnetv3"):
+        build_backbone("vgg", small_bundle, "cpu")
+
+
+def test_absent_backbone_is_refused_with_what_is_there(small_bundle: AssetBundle) -> None:
+    with pytest.raises(UserError, match=r"no 'resnet50' \(they have: mbnetv3\)"):
+        build_backbone("resnet50", small_bundle, "cpu")

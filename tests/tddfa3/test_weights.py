@@ -1,0 +1,70 @@
+"""Loading stored weights into a network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tddfa3.errors import AssetError
+from tddfa3.weights import load_network
+
+
+def small_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.PReLU(4))
+
+
+def weights(seed: int = 0) -> dict[str, Tensor]:
+    torch.manual_seed(seed)
+    return small_network().state_dict()
+
+
+def load(tensors: dict[str, Tensor]) -> nn.Module:
+    return load_network(small_network, tensors, source="net.safetensors", device="cpu")
+
+
+def test_network_carries_the_stored_weights_ready_for_inference() -> None:
+    stored = weights()
+    network = load(stored)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, stored[name], rtol=0, atol=0)
+    assert not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_loading_leaves_the_random_state_alone() -> None:
+    stored = weights()
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    load(stored)
+    torch.testing.assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+def test_half_precision_weights_are_widened() -> None:
+    network = load(
+        {name: t.half() if t.is_floating_point() else t for name, t in weights().items()}
+    )
+    assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+    assert network(torch.zeros(1, 3, 8, 8)).dtype == torch.float32
+
+
+def test_counters_may_be_missing_and_leftovers_are_ignored() -> None:
+    stored = weights()
+    del stored["1.num_batches_tracked"]
+    stored["classifier.weight"] = torch.zeros(10, 4)
+    assert load(stored)(torch.zeros(2, 3, 5, 5)).shape == (2, 4, 3, 3)
+
+
+def test_missing_weight_is_named() -> None:
+    stored = weights()
+    del stored["0.bias"]
+    with pytest.raises(AssetError, match=r"net\.safetensors: 1 of .* missing \(0\.bias\)"):
+        load(stored)
+
+
+def test_wrong_shape_is_named_with_both_shapes() -> None:
+    stored = weights()
+    stored["0.bias"] = torch.zeros(5)
+    with pytest.raises(AssetError, match=r"0\.bias has shape \(5,\) instead of \(4,\)"):
+        load(stored)
