@@ -1,0 +1,139 @@
+"""Face parts as masks of the crop: full (occlusion ignored) and visible.
+
+Masks are sampled at pixel centres, as OpenGL does, while landmarks follow upstream's 223 - y, so
+masks and landmarks are half a pixel apart; upstream has the same offset.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from tddfa3.assets.bundle import FaceModelData
+from tddfa3.camera import CROP_SIZE
+from tddfa3.rasterize import Rasterizer
+
+# Upstream's order; "right" is the subject's. A bundle names its own parts, in its own order.
+PART_NAMES = (
+    "right_eye",
+    "left_eye",
+    "right_eyebrow",
+    "left_eyebrow",
+    "nose",
+    "up_lip",
+    "down_lip",
+    "skin",
+)
+# One bit per part in a uint8.
+MAX_PACKED_PARTS = 8
+
+
+def visible_vertices(
+    rast: torch.Tensor, triangles: torch.Tensor, normals: torch.Tensor
+) -> torch.Tensor:
+    """Which vertices are seen: on a triangle that owns a pixel, and not turned away.
+
+    rast (B,H,W,4) float32 of the whole mesh; triangles (T,3) int32; normals (B,V,3) unit, in the
+    camera's orientation (rotated), z towards the camera. Returns (B,V) bool.
+    """
+    if normals.ndim != 3 or normals.shape[0] != rast.shape[0] or normals.shape[2] != 3:
+        raise ValueError(
+            f"normals must be (B,V,3) for rast {tuple(rast.shape)}; got {tuple(normals.shape)}"
+        )
+    batch, vertices = normals.shape[:2]
+    # Slot 0 takes the empty pixels.
+    owns_pixel = rast.new_zeros((batch, triangles.shape[0] + 1), dtype=torch.bool)
+    owns_pixel.scatter_(1, rast[..., 3].reshape(batch, -1).long(), True)
+    image, triangle = owns_pixel[:, 1:].nonzero(as_tuple=True)
+    seen = rast.new_zeros((batch, vertices), dtype=torch.bool)
+    seen[image[:, None], triangles[triangle].long()] = True
+    return seen & (normals[..., 2] >= 0)
+
+
+class PartSegmenter:
+    """Masks of a face model's parts."""
+
+    def __init__(self, data: FaceModelData, rasterizer: Rasterizer) -> None:
+        self.part_names = data.part_names
+        self._rasterizer = rasterizer
+        self._device = torch.device("cpu")
+        self._triangles = torch.from_numpy(np.ascontiguousarray(data.triangles))
+        self._part_triangles, self._part_ranges = _concatenate(data.part_triangles)
+        # How much of each part is at a vertex: (V,P), 1 or 0.
+        self._indicator = torch.zeros((data.n_vertices, len(data.part_names)))
+        for part, vertices in enumerate(data.part_vertices):
+            self._indicator[torch.from_numpy(vertices).long(), part] = 1
+
+    def full_masks(
+        self, clip: torch.Tensor, resolution: tuple[int, int] = (CROP_SIZE, CROP_SIZE)
+    ) -> torch.Tensor:
+        """Each part's own triangles drawn alone, so that nothing hides it (upstream's seg).
+
+        clip (B,V,4) float32 clip space (row 0 of the masks is y_clip = -1). Returns (B,P,H,W) bool.
+        """
+        self._follow(clip.device)
+        return self._rasterizer.coverage(clip, self._part_triangles, self._part_ranges, resolution)
+
+    def visible_masks(self, rast: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """Where visible vertices of a part outweigh the rest (upstream's seg_visible).
+
+        rast (B,H,W,4) float32 of the whole mesh; visible (B,V) bool. A part's indicator, 1 at its
+        visible vertices and 0 elsewhere, is interpolated over the one picture that is already
+        drawn; the mask is where it is >= 0.5. Returns (B,P,H,W) bool.
+        """
+        if visible.shape != (rast.shape[0], self._indicator.shape[0]):
+            raise ValueError(
+                f"visible must be (B,V) = {(rast.shape[0], self._indicator.shape[0])}; "
+                f"got {tuple(visible.shape)}"
+            )
+        self._follow(rast.device)
+        indicator = visible[..., None] * self._indicator
+        share = self._rasterizer.interpolate(indicator, rast, self._triangles)
+        return (share >= 0.5).permute(0, 3, 1, 2).contiguous()
+
+    def _follow(self, device: torch.device) -> None:
+        """Keep the constant tensors where the callers' tensors are."""
+        if device != self._device:
+            self._device = device
+            self._triangles = self._triangles.to(device)
+            self._part_triangles = self._part_triangles.to(device)
+            self._indicator = self._indicator.to(device)
+
+
+def _concatenate(part_triangles: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Triangles (M,3) int32 of all parts, and each part's (first, count) as (P,2) int32."""
+    counts = np.array([len(triangles) for triangles in part_triangles], np.int32)
+    ranges = np.stack([np.cumsum(counts, dtype=np.int32) - counts, counts], axis=1)
+    joined = np.concatenate([triangles.reshape(-1, 3) for triangles in part_triangles])
+    return torch.from_numpy(joined.astype(np.int32)), torch.from_numpy(ranges)
+
+
+def label_map(masks: torch.Tensor) -> torch.Tensor:
+    """masks (B,P,H,W) bool -> (B,H,W) uint8: 0 background, part + 1; a later part wins."""
+    _check_masks(masks, 255)
+    numbers = torch.arange(1, masks.shape[1] + 1, dtype=torch.uint8, device=masks.device)
+    return (masks * numbers[:, None, None]).amax(dim=1)
+
+
+def pack_parts(masks: torch.Tensor) -> torch.Tensor:
+    """masks (B,P,H,W) bool, P <= 8 -> (B,H,W) uint8: bit i is part i. Parts may overlap."""
+    _check_masks(masks, MAX_PACKED_PARTS)
+    bits = torch.tensor([1 << i for i in range(masks.shape[1])], dtype=torch.uint8)
+    return (masks * bits.to(masks.device)[:, None, None]).sum(dim=1, dtype=torch.uint8)
+
+
+def unpack_parts(packed: torch.Tensor, parts: int) -> torch.Tensor:
+    """packed (B,H,W) uint8 -> (B,parts,H,W) bool; the inverse of ``pack_parts``."""
+    if packed.ndim != 3 or packed.dtype != torch.uint8:
+        raise ValueError(f"packed must be (B,H,W) uint8; got {tuple(packed.shape)} {packed.dtype}")
+    if not 1 <= parts <= MAX_PACKED_PARTS:
+        raise ValueError(f"parts must be 1..{MAX_PACKED_PARTS}; got {parts}")
+    bits = torch.tensor([1 << i for i in range(parts)], dtype=torch.uint8, device=packed.device)
+    return (packed[:, None] & bits[:, None, None]) != 0
+
+
+def _check_masks(masks: torch.Tensor, most: int) -> None:
+    if masks.ndim != 4 or masks.dtype != torch.bool:
+        raise ValueError(f"masks must be (B,P,H,W) bool; got {tuple(masks.shape)} {masks.dtype}")
+    if not 1 <= masks.shape[1] <= most:
+        raise ValueError(f"masks hold {masks.shape[1]} parts; 1..{most} fit in a uint8")
