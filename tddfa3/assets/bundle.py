@@ -1,0 +1,257 @@
+"""AssetBundle: a folder of safetensors files and ``bundle.json``, which says what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_numpy_file
+from safetensors.torch import load_file as load_torch_file
+
+from tddfa3.assets.face_model_data import FaceModelData
+from tddfa3.coefficients import CoefficientSizes
+from tddfa3.errors import AssetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BUNDLE_FORMAT", "BUNDLE_JSON", "AssetBundle", "FaceModelData", "file_sha256"]
+
+BUNDLE_FORMAT = 1
+BUNDLE_JSON = "bundle.json"
+FACE_MODEL_FILE = "face_model.safetensors"
+CORRESPONDENCES_FILE = "correspondences.safetensors"
+
+# What each network's weights are called in a bundle.
+BACKBONE_FILES = {
+    "resnet50": "backbone_resnet50.safetensors",
+    "mbnetv3": "backbone_mbnetv3.safetensors",
+}
+BACKBONE_ARCHITECTURES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3-Large"}
+DETECTOR_FILES = {
+    "retinaface": ("retinaface.safetensors", "landmarks106.safetensors"),
+    "mtcnn": ("mtcnn.safetensors",),
+}
+CROP = {"size": 224, "focal": 1015.0, "centre": 112.0, "camera_distance": 10.0}
+
+_UPSTREAM_MARKERS = ("face_model.npy", "net_recon.pth", "similarity_Lm3D_all.mat")
+_REQUIRED_KEYS = (
+    "name",
+    "source",
+    "licence",
+    "notice",
+    "files",
+    "topology",
+    "coefficients",
+    "landmarks",
+    "parts",
+    "backbones",
+    "detectors",
+    "crop",
+)
+
+
+def file_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class AssetBundle:
+    """The 3DMM and the networks, with where they came from and under which licence.
+
+    Opening one reads ``bundle.json`` only. A file's digest is checked when the file is first read,
+    unless the bundle was opened with ``verify=False``.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    verify: bool = True
+    _verified: set[str] = field(default_factory=set, repr=False, compare=False)
+
+    @classmethod
+    def load(cls, path: str | Path, *, verify: bool = True) -> AssetBundle:
+        """Open the bundle in folder ``path``.
+
+        Raises AssetError where there is none, where it is of an unknown format, or where a file
+        that it lists is missing or of another size.
+        """
+        folder = Path(path)
+        manifest = _read_manifest(folder)
+        for name, entry in manifest["files"].items():
+            _check_file(folder, name, entry)
+        return cls(folder, manifest, verify)
+
+    @property
+    def name(self) -> str:
+        return self.manifest["name"]
+
+    @property
+    def source(self) -> str:
+        return self.manifest["source"]
+
+    @property
+    def licence(self) -> str:
+        return self.manifest["licence"]
+
+    @property
+    def notice(self) -> str:
+        return self.manifest["notice"]
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """File name -> sha256, bytes, licence, source."""
+        return MappingProxyType(self.manifest["files"])
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """File name -> sha256 as ``bundle.json`` states it."""
+        return {name: entry["sha256"] for name, entry in sorted(self.files.items())}
+
+    @property
+    def digest(self) -> str:
+        """One sha256 over all files' names and digests."""
+        lines = "".join(f"{name} {digest}\n" for name, digest in self.digests.items())
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        return tuple(self.manifest["backbones"])
+
+    @property
+    def detectors(self) -> tuple[str, ...]:
+        return tuple(self.manifest["detectors"])
+
+    @property
+    def sizes(self) -> CoefficientSizes:
+        return CoefficientSizes(**self.manifest["coefficients"])
+
+    def face_model(self) -> FaceModelData:
+        """The 3DMM. Raises AssetError where its arrays don't agree with ``bundle.json``."""
+        path = self._checked(FACE_MODEL_FILE)
+        try:
+            arrays = load_numpy_file(path)
+            data = FaceModelData.from_arrays(arrays, tuple(self.manifest["parts"]))
+        except KeyError as error:
+            raise AssetError(f"{path} lacks the array {error}; {_REMAKE}") from error
+        except (ValueError, SafetensorError) as error:
+            raise AssetError(f"{path} is not a usable face model: {error}; {_REMAKE}") from error
+        self._check_sizes(data)
+        return data
+
+    def tensors(self, file: str) -> dict[str, Tensor]:
+        """All tensors of one file, by its name with or without ``.safetensors``, on the CPU.
+
+        Raises AssetError where this bundle lacks it or where its digest is wrong.
+        """
+        path = self._checked(file if file.endswith(".safetensors") else f"{file}.safetensors")
+        try:
+            return load_torch_file(path)
+        except SafetensorError as error:
+            raise AssetError(f"{path} can't be read: {error}; {_REMAKE}") from error
+
+    def describe(self) -> dict[str, Any]:
+        """What a person or a run's manifest wants to know: plain data, no arrays."""
+        return {
+            "path": str(self.path),
+            "digest": self.digest,
+            **{key: value for key, value in self.manifest.items() if key != "crop"},
+        }
+
+    def _checked(self, name: str) -> Path:
+        if name not in self.files:
+            raise AssetError(
+                f"bundle {self.path} has no {name} (it has: {', '.join(sorted(self.files))}); "
+                "choose another network, or convert assets that include it"
+            )
+        path = self.path / name
+        if self.verify and name not in self._verified:
+            _check_file(self.path, name, self.files[name])
+            digest = file_sha256(path)
+            if digest != self.files[name]["sha256"]:
+                raise AssetError(
+                    f"{path} has sha256 {digest[:12]}…, but {BUNDLE_JSON} says "
+                    f"{self.files[name]['sha256'][:12]}…: the file was changed or damaged; {_REMAKE}"
+                )
+            self._verified.add(name)
+        return path
+
+    def _check_sizes(self, data: FaceModelData) -> None:
+        found = {
+            "vertices": data.n_vertices,
+            "triangles": data.n_triangles,
+            "id": data.id_basis.shape[2],
+            "exp": data.exp_basis.shape[2],
+            "alb": data.albedo_basis.shape[2],
+        }
+        stated = {**self.manifest["topology"], **self.manifest["coefficients"]}
+        for name, size in found.items():
+            if stated.get(name) != size:
+                raise AssetError(
+                    f"{self.path / FACE_MODEL_FILE} has {name}={size}, but {BUNDLE_JSON} says "
+                    f"{stated.get(name)}; {_REMAKE}"
+                )
+
+
+_REMAKE = "make the bundle again (python -m tddfa3.assets synthesize, fetch or convert)"
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / BUNDLE_JSON
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise AssetError(_no_bundle(folder)) from None
+    except (OSError, ValueError) as error:
+        raise AssetError(f"{path} can't be read: {error}; {_REMAKE}") from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise AssetError(f"{path} is not a bundle's description; {_REMAKE}")
+    if manifest["format"] != BUNDLE_FORMAT:
+        raise AssetError(
+            f"{path} is of format {manifest['format']!r}, this version of tddfa3 reads format "
+            f"{BUNDLE_FORMAT}; {_REMAKE}, or use the version of tddfa3 that made it"
+        )
+    missing = [key for key in _REQUIRED_KEYS if key not in manifest]
+    if missing:
+        raise AssetError(f"{path} lacks {', '.join(missing)}; {_REMAKE}")
+    if FACE_MODEL_FILE not in manifest["files"]:
+        raise AssetError(f"{path} lists no {FACE_MODEL_FILE}; {_REMAKE}")
+    return manifest
+
+
+def _no_bundle(folder: Path) -> str:
+    if not folder.is_dir():
+        return (
+            f"no asset bundle at {folder}; make one with `python -m tddfa3.assets synthesize "
+            f"{folder}` (synthetic) or `python -m tddfa3.assets fetch {folder}` (trained, "
+            "non-commercial)"
+        )
+    if any((folder / name).exists() for name in _UPSTREAM_MARKERS):
+        return (
+            f"{folder} holds 3DDFA-V3's own files, not a bundle; convert them first: "
+            f"`python -m tddfa3.assets convert {folder} BUNDLE`"
+        )
+    return f"{folder} has no {BUNDLE_JSON}, so it is not an asset bundle; {_REMAKE}"
+
+
+def _check_file(folder: Path, name: str, entry: Mapping[str, Any]) -> None:
+    if Path(name).name != name:
+        raise AssetError(f"{folder / BUNDLE_JSON} names a file outside the bundle: {name!r}")
+    path = folder / name
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise AssetError(f"{path} is missing, but {BUNDLE_JSON} lists it; {_REMAKE}") from None
+    if size != entry.get("bytes"):
+        raise AssetError(
+            f"{path} has {size} bytes, but {BUNDLE_JSON} says {entry.get('bytes')}; {_REMAKE}"
+        )

@@ -1,0 +1,198 @@
+"""Writing a bundle in one step: built in a folder beside its place, then renamed into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.numpy import save as numpy_bytes
+from safetensors.torch import save as torch_bytes
+
+from tddfa3.assets.bundle import (
+    BACKBONE_ARCHITECTURES,
+    BACKBONE_FILES,
+    BUNDLE_FORMAT,
+    BUNDLE_JSON,
+    CORRESPONDENCES_FILE,
+    CROP,
+    DETECTOR_FILES,
+    FACE_MODEL_FILE,
+    AssetBundle,
+    file_sha256,
+)
+from tddfa3.assets.face_model_data import Array, FaceModelData
+from tddfa3.errors import AssetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STALE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a bundle or a file came from and what may be done with it."""
+
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class BundleContents:
+    """Everything that goes into a bundle.
+
+    ``recipe`` states what the bundle is made from: two bundles of one recipe are the same bundle.
+    ``networks`` maps file names to tensors; ``origins`` overrides ``origin`` for single files.
+    """
+
+    name: str
+    origin: Origin
+    notice: str
+    recipe: Mapping[str, Any]
+    face_model: FaceModelData
+    networks: Mapping[str, Mapping[str, Tensor]]
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    correspondences: Mapping[str, Array] = field(default_factory=dict)
+
+
+def existing_bundle(dest: Path, recipe: Mapping[str, Any]) -> AssetBundle | None:
+    """The whole bundle of this recipe that is at ``dest`` already, or None if one can be written.
+
+    Raises AssetError where something else is there: nothing of the user's is ever overwritten.
+    """
+    if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())):
+        return None
+    try:
+        there = json.loads((dest / BUNDLE_JSON).read_text(encoding="utf-8")).get("recipe")
+    except (OSError, ValueError, AttributeError):
+        there = None
+    if there is None:
+        raise AssetError(f"{dest} exists and is not a bundle; remove it or choose another folder")
+    if there != recipe:
+        # A bundle of an older generator is of no use to anybody, and is made again.
+        if isinstance(there, dict) and {**there, "version": 0} == {**recipe, "version": 0}:
+            return None
+        raise AssetError(
+            f"{dest} holds another bundle ({there}); remove it or choose another folder"
+        )
+    try:
+        return AssetBundle.load(dest)
+    except AssetError:
+        return None
+
+
+def write_bundle(dest: Path, contents: BundleContents) -> AssetBundle:
+    """Write the bundle and return it. Readers see all of it or nothing.
+
+    Of two processes that write the same bundle at once, both succeed, and one of the two equal
+    results stays.
+    """
+    try:
+        with _scratch_folder(dest) as scratch:
+            manifest = _manifest(contents, _write_files(scratch, contents))
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+            (scratch / BUNDLE_JSON).write_text(text, encoding="utf-8")
+            _move_into_place(scratch, dest, contents.recipe)
+    except OSError as error:
+        raise AssetError(f"can't write the bundle {dest}: {error.strerror or error}") from error
+    return AssetBundle.load(dest)
+
+
+@contextmanager
+def _scratch_folder(dest: Path) -> Iterator[Path]:
+    """A new folder beside ``dest``; removed at the end unless it was renamed away."""
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{dest.name}.new-"
+    for old in dest.parent.glob(f"{prefix}*"):  # left by a writer that was killed
+        if time.time() - old.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(old, ignore_errors=True)
+    scratch = dest.parent / f"{prefix}{secrets.token_hex(6)}"
+    scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _move_into_place(scratch: Path, dest: Path, recipe: Mapping[str, Any]) -> None:
+    """Rename ``scratch`` to ``dest``, moving an incomplete bundle of the same recipe away."""
+    for _ in range(10):
+        try:
+            os.rename(scratch, dest)
+            return
+        except OSError:
+            if not dest.exists():
+                raise
+        if existing_bundle(dest, recipe) is not None:
+            return  # another process was faster, with the same content
+        outdated = scratch.with_name(scratch.name + ".old")
+        try:
+            os.rename(dest, outdated)
+        except FileNotFoundError:
+            continue  # another process moved it away
+        shutil.rmtree(outdated, ignore_errors=True)
+    raise AssetError(f"{dest} keeps changing while the bundle is written; try again")
+
+
+def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, Any]]:
+    # Written here, as safetensors' own save_file makes files that only their owner may read.
+    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(contents.face_model.to_arrays()))
+    for name, tensors in contents.networks.items():
+        (folder / name).write_bytes(torch_bytes(dict(tensors)))
+    if contents.correspondences:
+        correspondences = numpy_bytes(dict(contents.correspondences))
+        (folder / CORRESPONDENCES_FILE).write_bytes(correspondences)
+    return {
+        path.name: {
+            "sha256": file_sha256(path),
+            "bytes": path.stat().st_size,
+            "licence": contents.origins.get(path.name, contents.origin).licence,
+            "source": contents.origins.get(path.name, contents.origin).source,
+        }
+        for path in sorted(folder.glob("*.safetensors"))
+    }
+
+
+def _manifest(contents: BundleContents, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    model = contents.face_model
+    return {
+        "format": BUNDLE_FORMAT,
+        "name": contents.name,
+        "source": contents.origin.source,
+        "licence": contents.origin.licence,
+        "notice": contents.notice,
+        "recipe": dict(contents.recipe),
+        "files": files,
+        "topology": {"vertices": model.n_vertices, "triangles": model.n_triangles},
+        "coefficients": {
+            "id": model.id_basis.shape[2],
+            "exp": model.exp_basis.shape[2],
+            "alb": model.albedo_basis.shape[2],
+        },
+        "landmarks": {name: len(index) for name, index in model.landmarks.items()},
+        "parts": list(model.part_names),
+        "correspondences": sorted(contents.correspondences),
+        "backbones": {
+            name: {
+                "file": file,
+                "architecture": BACKBONE_ARCHITECTURES[name],
+                "input_size": CROP["size"],
+            }
+            for name, file in BACKBONE_FILES.items()
+            if file in files
+        },
+        "detectors": {
+            name: {"files": list(needed)}
+            for name, needed in DETECTOR_FILES.items()
+            if all(file in files for file in needed)
+        },
+        "crop": CROP,
+    }

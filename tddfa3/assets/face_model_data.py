@@ -1,0 +1,163 @@
+"""The 3DMM's arrays as a bundle holds them, their checks, and their layout in safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tddfa3.coefficients import CoefficientSizes
+
+Array: TypeAlias = npt.NDArray[Any]
+
+LANDMARK_COUNTS = {"68": 68, "106": 106, "134": 134}
+N_PARALLEL = 33
+PART_NAMES = (
+    "right_eye",
+    "left_eye",
+    "right_eyebrow",
+    "left_eyebrow",
+    "nose",
+    "up_lip",
+    "down_lip",
+    "skin",
+)
+
+
+@dataclass(frozen=True)
+class FaceModelData:
+    """A 3D morphable model of V vertices and T triangles, C-contiguous NumPy arrays.
+
+    Model frame: x to the image's right, y up, z towards the camera; 1 unit is about 101.5 crop
+    pixels. "Right" in a part's name is the subject's.
+    """
+
+    mean_shape: Array  # (V,3) float32
+    id_basis: Array  # (V,3,n_id) float32
+    exp_basis: Array  # (V,3,n_exp) float32
+    mean_albedo: Array  # (V,3) float32, RGB 0..255
+    albedo_basis: Array  # (V,3,n_alb) float32
+    triangles: Array  # (T,3) int32
+    vertex_triangles: Array  # (V,K) int32, the triangles around each vertex, padded with T
+    uv: Array  # (V,2) float32, 0..1, v up
+    landmarks: dict[str, Array]  # "68", "106", "134" -> int32 vertex indices
+    part_names: tuple[str, ...]
+    part_vertices: tuple[Array, ...]  # per part, int32 vertex indices
+    part_triangles: tuple[Array, ...]  # per part, (n,3) int32
+    parallel: tuple[Array, ...]  # 33 contour rows for landmark marching, int32 vertex indices
+    standard_points: Array  # (5,3) float64: viewer's left eye, right eye, nose, mouth corners
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def n_vertices(self) -> int:
+        return len(self.mean_shape)
+
+    @property
+    def n_triangles(self) -> int:
+        return len(self.triangles)
+
+    @property
+    def sizes(self) -> CoefficientSizes:
+        return CoefficientSizes(
+            id=self.id_basis.shape[2], exp=self.exp_basis.shape[2], alb=self.albedo_basis.shape[2]
+        )
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Flat names, for safetensors: lists become ``part_vertices.0``, ``parallel.00``, …"""
+        arrays = {name: getattr(self, name) for name in _PLAIN}
+        arrays |= {f"landmarks.{name}": index for name, index in self.landmarks.items()}
+        arrays |= {f"part_vertices.{i}": index for i, index in enumerate(self.part_vertices)}
+        arrays |= {f"part_triangles.{i}": index for i, index in enumerate(self.part_triangles)}
+        arrays |= {f"parallel.{i:02d}": index for i, index in enumerate(self.parallel)}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], part_names: tuple[str, ...]) -> FaceModelData:
+        """The reverse of ``to_arrays``. Raises KeyError (an array is missing) or ValueError."""
+        parts = range(len(part_names))
+        return cls(
+            **{name: arrays[name] for name in _PLAIN},
+            landmarks={name: arrays[f"landmarks.{name}"] for name in LANDMARK_COUNTS},
+            part_names=part_names,
+            part_vertices=tuple(arrays[f"part_vertices.{i}"] for i in parts),
+            part_triangles=tuple(arrays[f"part_triangles.{i}"] for i in parts),
+            parallel=tuple(arrays[f"parallel.{i:02d}"] for i in range(N_PARALLEL)),
+        )
+
+
+_PLAIN = (
+    "mean_shape",
+    "id_basis",
+    "exp_basis",
+    "mean_albedo",
+    "albedo_basis",
+    "triangles",
+    "vertex_triangles",
+    "uv",
+    "standard_points",
+)
+
+
+def _check(data: FaceModelData) -> None:
+    vertices, triangles = len(data.mean_shape), len(data.triangles)
+    _check_floats("mean_shape", data.mean_shape, (vertices, 3))
+    _check_floats("mean_albedo", data.mean_albedo, (vertices, 3))
+    for name in ("id_basis", "exp_basis", "albedo_basis"):
+        _check_floats(name, getattr(data, name), (vertices, 3, None))
+    _check_floats("uv", data.uv, (vertices, 2))
+    _check_floats("standard_points", data.standard_points, (5, 3), np.dtype(np.float64))
+    _check_indices("triangles", data.triangles, (None, 3), vertices)
+    # The padding value T points at the zero normal that is appended to the triangles' normals.
+    _check_indices("vertex_triangles", data.vertex_triangles, (vertices, None), triangles + 1)
+    for name, count in LANDMARK_COUNTS.items():
+        _check_indices(f"landmarks[{name!r}]", data.landmarks[name], (count,), vertices)
+    if not len(data.part_names) == len(data.part_vertices) == len(data.part_triangles):
+        raise ValueError(
+            f"{len(data.part_names)} part_names, {len(data.part_vertices)} part_vertices and "
+            f"{len(data.part_triangles)} part_triangles; the counts must be equal"
+        )
+    for i, name in enumerate(data.part_names):
+        _check_indices(f"part_vertices of {name}", data.part_vertices[i], (None,), vertices)
+        _check_indices(f"part_triangles of {name}", data.part_triangles[i], (None, 3), vertices)
+    if len(data.parallel) != N_PARALLEL:
+        raise ValueError(f"parallel has {len(data.parallel)} rows, not {N_PARALLEL}")
+    for i, row in enumerate(data.parallel):
+        _check_indices(f"parallel[{i}]", row, (None,), vertices)
+
+
+def _check_shape(name: str, array: Array, shape: tuple[int | None, ...]) -> None:
+    fits = array.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits or array.size == 0:
+        wanted = ", ".join("n > 0" if size is None else str(size) for size in shape)
+        raise ValueError(f"{name} has shape {array.shape}, not ({wanted})")
+    if not array.flags.c_contiguous:
+        raise ValueError(f"{name} is not C-contiguous")
+
+
+def _check_floats(
+    name: str,
+    array: Array,
+    shape: tuple[int | None, ...],
+    dtype: np.dtype[Any] = np.dtype(np.float32),
+) -> None:
+    _check_shape(name, array, shape)
+    if array.dtype != dtype:
+        raise ValueError(f"{name} is {array.dtype}, not {dtype}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} has values that are not finite")
+
+
+def _check_indices(name: str, array: Array, shape: tuple[int | None, ...], end: int) -> None:
+    _check_shape(name, array, shape)
+    if array.dtype != np.int32:
+        raise ValueError(f"{name} is {array.dtype}, not int32")
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high >= end:
+        raise ValueError(f"{name} has indices {low}..{high}; they must lie in 0..{end - 1}")
