@@ -61,11 +61,7 @@ class Geometry:
 
 
 class FaceModel(nn.Module):
-    """The 3DMM of a bundle. All arrays are buffers: ``.to(device)`` moves it.
-
-    Raises:
-        ValueError: arrays of ``data`` that do not fit each other.
-    """
+    """The 3DMM of a bundle. All arrays are buffers: ``.to(device)`` moves it."""
 
     mean_shape: Tensor
     shape_basis: Tensor
@@ -76,7 +72,6 @@ class FaceModel(nn.Module):
 
     def __init__(self, data: FaceModelData) -> None:
         super().__init__()
-        check_face_model(data)
         self.sizes: CoefficientSizes = data.sizes
         self.n_vertices: int = len(data.mean_shape)
         # Identity and expression share one matrix, so that a batch reads the basis once.
@@ -243,7 +238,10 @@ def _fill_normals(
     vertex_triangles: NDArray[np.int32],
     normals: NDArray[np.float32],
 ) -> None:  # pragma: no cover (compiled)
-    """:func:`normals_by_gather` in one pass over memory; indices must be valid."""
+    """:func:`normals_by_gather` in one pass over memory.
+
+    Indices are not looked at: ``FaceModelData`` has checked them.
+    """
     one, tiny = np.float32(1.0), np.float32(_TINY)
     faces = np.zeros((len(triangles) + 1, 3), np.float32)
     for n in range(len(vertices)):
@@ -263,32 +261,6 @@ def _fill_normals(
                 z += faces[k, 2]
             scale = one / max(np.sqrt(x * x + y * y + z * z), tiny)
             normals[n, i, 0], normals[n, i, 1], normals[n, i, 2] = x * scale, y * scale, z * scale
-
-
-def check_face_model(data: FaceModelData) -> None:
-    """Raises ``ValueError`` naming every array of ``data`` whose shape or indices do not fit."""
-    vertices, triangles = len(data.mean_shape), len(data.triangles)
-    wanted = {
-        "mean_shape": (vertices, 3),
-        "id_basis": (vertices, 3, data.sizes.id),
-        "exp_basis": (vertices, 3, data.sizes.exp),
-        "mean_albedo": (vertices, 3),
-        "albedo_basis": (vertices, 3, data.sizes.alb),
-        "triangles": (triangles, 3),
-        "vertex_triangles": (vertices, data.vertex_triangles.shape[-1]),
-    }
-    wrong = [
-        f"{name} {getattr(data, name).shape}, not {shape}"
-        for name, shape in wanted.items()
-        if getattr(data, name).shape != shape
-    ]
-    # Compiled code reads memory by these indices without looking.
-    for name, bound in (("triangles", vertices - 1), ("vertex_triangles", triangles)):
-        index = getattr(data, name)
-        if index.size and (index.min() < 0 or index.max() > bound):
-            wrong.append(f"{name} has indices outside 0..{bound}")
-    if wrong:
-        raise ValueError(f"face model: {'; '.join(wrong)}")
 
 
 def _check_batch(name: str, values: Tensor, width: int, rows: int | None = None) -> None:

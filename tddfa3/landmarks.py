@@ -27,12 +27,7 @@ CONTOUR = 2 * CHIN + 1
 
 
 class LandmarkIndex(nn.Module):
-    """Vertex indices of the landmark sets, as buffers: ``.to(device)`` moves them.
-
-    Raises:
-        ValueError: a set missing or of another size, vertex indices out of range, or a number of
-            parallels other than 33.
-    """
+    """Vertex indices of the landmark sets, as buffers: ``.to(device)`` moves them."""
 
     marching_rows: Tensor
     marching_side: Tensor
@@ -40,12 +35,7 @@ class LandmarkIndex(nn.Module):
     def __init__(self, data: FaceModelData) -> None:
         super().__init__()
         for name in ("68", "106", "134"):
-            fixed = data.landmarks.get(name)
-            if fixed is None or fixed.shape != (int(name),):
-                found = "missing" if fixed is None else f"of shape {fixed.shape}"
-                raise ValueError(f"landmarks[{name!r}] must be ({name},), it is {found}")
-            _check_range(f"landmarks[{name!r}]", fixed, data.n_vertices)
-            index = torch.tensor(fixed, dtype=torch.int64)
+            index = torch.tensor(data.landmarks[name], dtype=torch.int64)
             self.register_buffer(f"vertices_{name}", index, persistent=False)
         rows = marching_rows(data.parallel, data.landmarks["106"][:CONTOUR], data.n_vertices)
         side = np.repeat(np.array([1, -1], dtype=np.float32), CHIN)
@@ -96,22 +86,17 @@ def marching_rows(
         contour: (33,) the fixed contour landmarks.
     Returns:
         (32, P) vertices in rising order, padded with the row's first one, which changes no minimum.
-    Raises:
-        ValueError: another number of parallels, or a vertex out of range.
     """
-    if len(parallel) != CONTOUR:
-        raise ValueError(f"parallel must have {CONTOUR} lists of vertices, not {len(parallel)}")
     # A vertex listed by two parallels belongs to the later one: upstream's table has one entry per
     # vertex.
     owner = np.full(n_vertices, -1)
     for i, row in enumerate(parallel):
-        _check_range(f"parallel[{i}]", row, n_vertices)
         owner[row] = i
     rows = [np.flatnonzero(owner == i) for i in range(CONTOUR) if i != CHIN]
     # A parallel left without vertices (coarse topologies) keeps the fixed landmark.
     rows = [
         row if len(row) else fixed[None]
-        for row, fixed in zip(rows, np.delete(contour, CHIN), strict=True)
+        for row, fixed in zip(rows, np.delete(contour, CHIN).astype(np.int64), strict=True)
     ]
     longest = max(map(len, rows))
     return np.stack([np.pad(row, (0, longest - len(row)), constant_values=row[0]) for row in rows])
@@ -148,8 +133,3 @@ def to_crop_pixels(points: Tensor) -> Tensor:
     if points.ndim < 1 or points.shape[-1] != 2:
         raise ValueError(f"points must have shape (..., 2), not {tuple(points.shape)}")
     return torch.stack([points[..., 0], (CROP_SIZE - 1) - points[..., 1]], dim=-1)
-
-
-def _check_range(name: str, index: NDArray[np.integer], n_vertices: int) -> None:
-    if index.size and (index.min() < 0 or index.max() >= n_vertices):
-        raise ValueError(f"{name} has vertices outside 0..{n_vertices - 1}")
