@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tddfa3.errors import AssetError
 
@@ -21,6 +23,8 @@ def load_network(
     device: torch.device | str,
 ) -> Module:
     """Builds a network around stored weights: evaluation mode, no gradients, float32.
+
+    Batch norms are folded into their convolutions, so its parameters are no longer those stored.
 
     Tensors the network does not know (batch-norm counters, a classifier left over from
     pre-training) are ignored, since published weights carry them.
@@ -51,10 +55,26 @@ def load_network(
             f"is this file for another architecture? Make the bundle again from the right file."
         )
     network.load_state_dict(state, assign=True)
-    network = network.eval().requires_grad_(False).to(device)
+    network = network.eval().requires_grad_(False)
+    fold_batch_norms(network)
     # Convolutions run nearly twice as fast in this layout on the CPU (ResNet-50: 38 ms a crop
     # against 71 on two cores), and activations follow the layout of the weights.
-    return network.to(memory_format=torch.channels_last)
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
+def fold_batch_norms(network: nn.Module) -> None:
+    """Folds every batch norm into the convolution registered just before it, in place.
+
+    On a CPU batch norms in evaluation mode cost a quarter of the 106-point network's time. It
+    holds for networks that apply a convolution and its batch norm in the order in which they are
+    registered, as all of ours and torchvision's do.
+    """
+    for module in network.modules():
+        children = list(module.named_children())
+        for (name, convolution), (norm_name, norm) in pairwise(children):
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, norm_name, nn.Identity())
 
 
 def _checked(name: str, tensor: Tensor, slot: Tensor, source: str) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models import resnet18
 
 from tddfa3.errors import AssetError
-from tddfa3.weights import load_network
+from tddfa3.weights import fold_batch_norms, load_network
 
 
 def small_network() -> nn.Module:
@@ -16,20 +17,41 @@ def small_network() -> nn.Module:
 
 def weights(seed: int = 0) -> dict[str, Tensor]:
     torch.manual_seed(seed)
-    return small_network().state_dict()
+    state = small_network().state_dict()
+    state["1.running_mean"] = torch.rand(4)
+    state["1.running_var"] = torch.rand(4) + 0.5
+    return state
 
 
 def load(tensors: dict[str, Tensor]) -> nn.Module:
     return load_network(small_network, tensors, source="net.safetensors", device="cpu")
 
 
-def test_network_carries_the_stored_weights_ready_for_inference() -> None:
+def test_network_computes_what_its_stored_weights_say() -> None:
     stored = weights()
+    reference = small_network().eval()
+    reference.load_state_dict(stored)
+    images = torch.rand(2, 3, 9, 9)
     network = load(stored)
-    for name, tensor in network.state_dict().items():
-        torch.testing.assert_close(tensor, stored[name], rtol=0, atol=0)
+    torch.testing.assert_close(network(images), reference(images), rtol=1e-5, atol=1e-6)
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_loading_does_not_change_the_stored_weights() -> None:
+    stored = weights()
+    load(stored)
+    for name, tensor in weights().items():
+        torch.testing.assert_close(stored[name], tensor, rtol=0, atol=0)
+
+
+def test_batch_norms_are_folded_also_where_layers_are_attributes() -> None:
+    network = resnet18(weights=None).eval().requires_grad_(False)
+    images = torch.rand(2, 3, 64, 64)
+    expected = network(images)
+    fold_batch_norms(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_loading_leaves_the_random_state_alone() -> None:

@@ -1,0 +1,119 @@
+"""What every detector gives: boxes, scores and five points per face, in image pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+SELECTIONS = ("best", "largest", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """The faces of one image, best score first; image pixels, x right, y down.
+
+    Args:
+        boxes: ``(N, 4)`` float32: left, top, right, bottom; may reach beyond the image.
+        scores: ``(N,)`` float32 in 0..1, descending.
+        points5: ``(N, 5, 2)`` float32: the viewer's left eye, right eye, nose tip, the viewer's
+            left and right mouth corner. NaN where the image is a crop already and is to be used
+            as it is.
+        points106: ``(N, 106, 2)`` float32, or None if the detector has no such points.
+
+    Raises:
+        ValueError: if the shapes do not belong together or the scores are not sorted.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    points5: NDArray[np.float32]
+    points106: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        expected = {"boxes": (n, 4), "scores": (n,), "points5": (n, 5, 2)}
+        if self.points106 is not None:
+            expected["points106"] = (n, 106, 2)
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} must be {shape}, got {getattr(self, name).shape}")
+        if not (np.diff(self.scores) <= 0).all():
+            raise ValueError(f"scores must be descending, got {self.scores.tolist()}")
+
+    @classmethod
+    def sorted(
+        cls,
+        boxes: ArrayLike,
+        scores: ArrayLike,
+        points5: ArrayLike,
+        points106: ArrayLike | None = None,
+    ) -> Detections:
+        """From faces in any order; equal scores keep theirs."""
+        scores = np.asarray(scores, dtype=np.float32).reshape(-1)
+        order = np.argsort(-scores, kind="stable")
+        return cls(
+            np.asarray(boxes, dtype=np.float32).reshape(-1, 4)[order],
+            scores[order],
+            np.asarray(points5, dtype=np.float32).reshape(-1, 5, 2)[order],
+            None
+            if points106 is None
+            else np.asarray(points106, dtype=np.float32).reshape(-1, 106, 2)[order],
+        )
+
+    @classmethod
+    def none(cls) -> Detections:
+        """An image without a face."""
+        return cls.sorted([], [], [])
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, which: str) -> Detections:
+        """``best``: the highest score; ``largest``: the largest box; ``all``: everything.
+
+        Raises:
+            ValueError: for another word.
+        """
+        if which not in SELECTIONS:
+            raise ValueError(f"which must be one of {', '.join(SELECTIONS)}, got {which!r}")
+        if which == "all" or len(self) == 0:
+            return self
+        first = 0 if which == "best" else int(np.argmax(_areas(self.boxes)))
+        one = slice(first, first + 1)
+        return Detections(
+            self.boxes[one],
+            self.scores[one],
+            self.points5[one],
+            None if self.points106 is None else self.points106[one],
+        )
+
+
+class Detector(Protocol):
+    """Finds faces in a batch of images of any sizes."""
+
+    name: str
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """Images ``(H, W, 3)`` uint8 RGB -> one :class:`Detections` per image, in their order.
+
+        Raises:
+            ValueError: if an image has another shape or type.
+        """
+        ...
+
+
+def check_images(images: Sequence[NDArray[np.uint8]]) -> None:
+    """Raises ``ValueError`` naming the first image that is not ``(H, W, 3)`` uint8."""
+    for i, image in enumerate(images):
+        shape = getattr(image, "shape", None)
+        dtype = getattr(image, "dtype", None)
+        if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+            raise ValueError(f"images[{i}] must be (H, W, 3) uint8 RGB, got {shape} {dtype}")
+
+
+def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

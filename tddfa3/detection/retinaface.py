@@ -1,0 +1,199 @@
+"""RetinaFace for the boxes, then the 106-point network for the points: upstream's detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import nms
+
+from tddfa3.detection.base import Detections, check_images
+from tddfa3.detection.landmarks106 import Landmarks106
+from tddfa3.detection.retinaface_network import RetinaFaceNetwork, anchors, decode_boxes
+from tddfa3.weights import load_network
+
+# ImageNet's, in RGB order and 0..255.
+_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
+_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+# Pupils, nose tip and mouth corners among the 106 points, in the order of Detections.points5.
+_POINTS5 = (74, 83, 54, 84, 90)
+
+
+@dataclass(frozen=True, slots=True)
+class RetinaFaceConfig:
+    """Settings; the defaults are upstream's, except that upstream takes one image at a time."""
+
+    size: int = 512
+    """Side of the canvas in pixels: the photo's longer side is resized to it, up or down."""
+    score_threshold: float = 0.7
+    """Faces with a lower score are dropped."""
+    nms_threshold: float = 0.4
+    """Of two faces whose boxes overlap more (intersection over union), the better one stays."""
+    batch_size: int = 8
+    """Images per forward pass; bounds the memory."""
+    face_batch_size: int = 32
+    """Faces per forward pass of the 106-point network."""
+
+    def __post_init__(self) -> None:
+        if self.size < 32 or self.size % 32:
+            raise ValueError(f"size must be a positive multiple of 32, got {self.size}")
+        if self.batch_size < 1 or self.face_batch_size < 1:
+            raise ValueError(
+                f"batch sizes must be at least 1, got {self.batch_size, self.face_batch_size}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """A photo resized to fit the canvas, and its place there in canvas pixels."""
+
+    pixels: NDArray[np.uint8]
+    left: int
+    top: int
+    scale: float
+    """Photo pixels per canvas pixel."""
+
+    @classmethod
+    def fit(cls, image: NDArray[np.uint8], size: int) -> Letterbox:
+        height, width = image.shape[:2]
+        factor = size / max(height, width)
+        # Half-way cases to the even number, as the library that upstream resizes with.
+        fitted = max(1, round(width * factor)), max(1, round(height * factor))
+        if fitted != (width, height):
+            image = cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR)
+        return cls(image, (size - fitted[0]) // 2, (size - fitted[1]) // 2, 1 / factor)
+
+
+class RetinaFace:
+    """Finds all faces of all images, with 106 points each.
+
+    Args:
+        retinaface: RetinaFace's weights.
+        landmarks106: the 106-point network's weights.
+        source: what to call the weights in an error message.
+    """
+
+    name = "retinaface"
+
+    def __init__(
+        self,
+        retinaface: Mapping[str, Tensor],
+        landmarks106: Mapping[str, Tensor],
+        *,
+        source: str,
+        device: torch.device | str,
+        config: RetinaFaceConfig | None = None,
+    ) -> None:
+        self.config = config or RetinaFaceConfig()
+        self.device = torch.device(device)
+        self.network = load_network(
+            RetinaFaceNetwork, retinaface, source=f"{source}: retinaface", device=device
+        )
+        self.landmarks = Landmarks106(
+            landmarks106,
+            source=f"{source}: landmarks106",
+            device=device,
+            batch_size=self.config.face_batch_size,
+        )
+        self.anchors = anchors(self.config.size).to(device)
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """See :meth:`tddfa3.detection.base.Detector.detect`.
+
+        Boxes are whole pixels. Faces whose square lies beside the photo are dropped.
+        """
+        check_images(images)
+        step = self.config.batch_size
+        candidates = [
+            candidate
+            for start in range(0, len(images), step)
+            for candidate in self._find_boxes(images[start : start + step])
+        ]
+        return self._with_landmarks(images, candidates)
+
+    def _find_boxes(self, images: Sequence[NDArray[np.uint8]]) -> list[_Boxes]:
+        letterboxes = [Letterbox.fit(image, self.config.size) for image in images]
+        regressions, logits = self.network(self._canvas(letterboxes))
+        scores = logits.softmax(dim=2)[:, :, 1]
+        return [
+            self._decode(regressions[i], scores[i], letterbox, images[i].shape)
+            for i, letterbox in enumerate(letterboxes)
+        ]
+
+    def _canvas(self, letterboxes: Sequence[Letterbox]) -> Tensor:
+        size = self.config.size
+        mean = torch.tensor(_MEAN, device=self.device)[:, None, None]
+        std = torch.tensor(_STD, device=self.device)[:, None, None]
+        canvas = torch.zeros(len(letterboxes), 3, size, size, device=self.device)
+        for target, letterbox in zip(canvas, letterboxes, strict=True):
+            pixels = torch.from_numpy(letterbox.pixels).to(self.device).permute(2, 0, 1)
+            _, height, width = pixels.shape
+            rows = slice(letterbox.top, letterbox.top + height)
+            columns = slice(letterbox.left, letterbox.left + width)
+            # Padded after normalising, so the border is the mean colour and not black.
+            target[:, rows, columns] = (pixels.to(torch.float32) - mean) / std
+        return canvas
+
+    def _decode(
+        self, regressions: Tensor, scores: Tensor, letterbox: Letterbox, shape: tuple[int, ...]
+    ) -> _Boxes:
+        good = (scores > self.config.score_threshold).nonzero().flatten()
+        good = good[scores[good].argsort(descending=True, stable=True)]
+        boxes = decode_boxes(regressions[good], self.anchors[good]) * self.config.size
+        boxes, scores = boxes, scores[good]
+        keep = nms(boxes, scores, self.config.nms_threshold)
+        in_photo = _to_photo(boxes[keep].cpu().numpy().astype(np.float64), letterbox)
+        height, width = shape[:2]
+        # Boxes to the right of or below the photo; what else misses it, the landmarks' cut finds.
+        inside = (in_photo[:, 0] < width - 1) & (in_photo[:, 1] < height - 1)
+        return _Boxes(in_photo[inside], scores[keep].cpu().numpy()[inside])
+
+    def _with_landmarks(
+        self, images: Sequence[NDArray[np.uint8]], candidates: Sequence[_Boxes]
+    ) -> list[Detections]:
+        owners = [i for i, found in enumerate(candidates) for _ in found.scores]
+        boxes = [box for found in candidates for box in found.boxes]
+        points = self.landmarks.find([images[i] for i in owners], boxes)
+        detections, start = [], 0
+        for found in candidates:
+            stop = start + len(found.scores)
+            faces = [
+                (box, score, face)
+                for box, score, face in zip(
+                    found.boxes, found.scores, points[start:stop], strict=True
+                )
+                if face is not None
+            ]
+            detections.append(_detections(faces))
+            start = stop
+        return detections
+
+
+@dataclass(frozen=True, slots=True)
+class _Boxes:
+    boxes: NDArray[np.int64]
+    scores: NDArray[np.float32]
+
+
+def _to_photo(boxes: NDArray[np.float64], letterbox: Letterbox) -> NDArray[np.int64]:
+    """Canvas pixels ``(N, 4)`` -> photo pixels; boxes that are not finite fall out."""
+    # Truncated twice, on the canvas and in the photo: the squares that the 106-point network
+    # was trained on came from such boxes.
+    boxes = np.trunc(np.clip(np.nan_to_num(boxes), -1e6, 1e6))
+    offset = np.array([letterbox.left, letterbox.top] * 2, dtype=np.float64)
+    return np.trunc((boxes - offset) * letterbox.scale).astype(np.int64)
+
+
+def _detections(
+    faces: Sequence[tuple[NDArray[np.int64], np.float32, NDArray[np.float64]]],
+) -> Detections:
+    if not faces:
+        return Detections.none()
+    boxes, scores, points = (np.array(values) for values in zip(*faces, strict=True))
+    return Detections.sorted(boxes, scores, points[:, _POINTS5], points)

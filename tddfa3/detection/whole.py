@@ -1,0 +1,43 @@
+"""No detection: every image is a face crop already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tddfa3.crop import CROP_SIZE
+from tddfa3.detection.base import Detections, check_images
+
+
+class WholeImage:
+    """Takes each 224x224 image as one face.
+
+    The face has the whole image for its box, score 1, and NaN for its five points, which says
+    that its crop is :meth:`tddfa3.crop.CropTransform.identity`.
+    """
+
+    name = "none"
+
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """See :meth:`tddfa3.detection.base.Detector.detect`.
+
+        Raises:
+            ValueError: also if an image is not 224x224.
+        """
+        check_images(images)
+        for i, image in enumerate(images):
+            height, width = image.shape[:2]
+            if (height, width) != (CROP_SIZE, CROP_SIZE):
+                raise ValueError(
+                    f"images[{i}] is {width}x{height}; without a detector every image must be "
+                    f"a {CROP_SIZE}x{CROP_SIZE} face crop. Choose a detector (retinaface or "
+                    "mtcnn), or crop the images first."
+                )
+        return [self._whole() for _ in images]
+
+    @staticmethod
+    def _whole() -> Detections:
+        box = [0, 0, CROP_SIZE, CROP_SIZE]
+        return Detections.sorted([box], [1.0], np.full((1, 5, 2), np.nan))
