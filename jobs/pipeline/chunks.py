@@ -1,0 +1,82 @@
+"""Cutting a shard into chunks: the unit of work, of retry, of commit and of resume."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.pipeline.names import shard_path
+from jobs.pipeline.shards.model import ShardIndex
+
+ANNOTATIONS = "annotations"
+_PART = re.compile(rf"{ANNOTATIONS}/(.+)/(\d{{6,}})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive images of one shard.
+
+    Attributes:
+        shard_id, number: what names its part file; numbers count from 0 within the shard.
+        first, count: which members of the shard's index.
+        offset_lo, offset_hi: the span of the shard's bytes (of the decompressed stream where the
+            archive is compressed as a whole; of rows in Parquet and lines in a list) that holds
+            them.
+    """
+
+    shard_id: str
+    number: int
+    first: int
+    count: int
+    offset_lo: int
+    offset_hi: int
+
+
+def cut(index: ShardIndex, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
+    """Cut a shard's members, in order, into chunks that fill up before the next one begins.
+
+    The cut depends on the index and the two limits only, never on the cluster: the same shard gives
+    the same chunks on every run. A chunk has at most ``chunk_images`` images and at most
+    ``chunk_bytes`` of encoded bytes, but always at least one image. Members that won't be read
+    (too large, damaged) count as images without bytes.
+    """
+    if chunk_images < 1 or chunk_bytes < 1:
+        raise ValueError(f"limits must be positive: {chunk_images=}, {chunk_bytes=}")
+    sizes = [0 if member.error else member.size for member in index.members]
+    chunks = []
+    for number, (first, end) in enumerate(_ranges(sizes, chunk_images, chunk_bytes)):
+        members = index.members[first:end]
+        low = min(member.offset for member in members)
+        high = max(member.offset + member.span for member in members)
+        chunks.append(Chunk(index.shard_id, number, first, end - first, low, high))
+    return chunks
+
+
+def part_name(chunk: Chunk) -> str:
+    """The part file of a chunk, relative to the output: ``annotations/<shard>/<number>.parquet``.
+
+    The shard's folder is its id with unsafe characters escaped
+    (:func:`jobs.pipeline.names.shard_path`); ids made of plain letters come out unchanged.
+    """
+    return f"{ANNOTATIONS}/{shard_path(chunk.shard_id)}/{chunk.number:06d}.parquet"
+
+
+def parse_part_name(rel: str) -> tuple[str, int] | None:
+    """``(shard folder, number)`` of a part file's name, None for any other name."""
+    match = _PART.fullmatch(rel)
+    return (match[1], int(match[2])) if match else None
+
+
+def _ranges(sizes: Sequence[int], most_images: int, most_bytes: int) -> list[tuple[int, int]]:
+    ranges = []
+    first = held = 0
+    for number, size in enumerate(sizes):
+        full = number - first >= most_images or held + size > most_bytes
+        if full and number > first:
+            ranges.append((first, number))
+            first, held = number, 0
+        held += size
+    if len(sizes) > first:
+        ranges.append((first, len(sizes)))
+    return ranges

@@ -1,0 +1,122 @@
+"""Shards: one archive, or one folder of images, as an ordered stream of ``(key, bytes)``.
+
+Three steps: :func:`list_shards` from what the user named, :func:`index_shard` to a table of members
+(kept, so that each shard is listed once), :func:`read_members` for the members of one chunk.
+Archives are read in place and never extracted; names in them are data. One module per format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+
+from jobs.pipeline.shards import folder, parquet, tar, uri_list, zips
+from jobs.pipeline.shards.listing import ROOT_ID, list_shards
+from jobs.pipeline.shards.model import (
+    Member,
+    ReadErrorKind,
+    ReadOptions,
+    Shard,
+    ShardIndex,
+    ShardKind,
+    ShardReadError,
+)
+from jobs.pipeline.store import StoreError, locate
+
+__all__ = [
+    "ROOT_ID",
+    "Member",
+    "ReadOptions",
+    "Shard",
+    "ShardIndex",
+    "ShardReadError",
+    "index_shard",
+    "list_shards",
+    "read_members",
+]
+
+_FORMATS: dict[ShardKind, ModuleType] = {
+    "folder": folder,
+    "tar": tar,
+    "zip": zips,
+    "parquet": parquet,
+    "list": uri_list,
+}
+
+
+def index_shard(shard: Shard, options: ReadOptions | None = None) -> ShardIndex:
+    """List the members of a shard, reading as little of it as its format allows.
+
+    What is wrong with the shard itself (damaged, cut, vanished, unreadable) is not raised: it
+    stands in the index's ``error``, beside the members found before that point.
+
+    Raises:
+        StoreError: fatal kinds only (see :data:`jobs.pipeline.store.FATAL_KINDS`).
+    """
+    options = options or ReadOptions()
+    try:
+        index: ShardIndex = _FORMATS[shard.kind].index(shard, options)
+    except StoreError as error:
+        if _is_fatal(error, shard):
+            raise
+        return ShardIndex(shard.id, error=f"{error.reason}, at offset 0")
+    return index
+
+
+def read_members(
+    shard: Shard, members: Iterable[Member], options: ReadOptions | None = None
+) -> Iterator[tuple[Member, bytes | ShardReadError]]:
+    """The encoded bytes of members of one shard, or what keeps one from being read.
+
+    Every member comes out exactly once, in the order of offsets. Neighbouring members are fetched
+    together, at most 32 MiB at a time; nothing is read ahead beyond that, so a slow consumer slows
+    reading down. Members whose index entry has an error are not read.
+
+    Raises:
+        StoreError: fatal kinds only.
+    """
+    options = options or ReadOptions()
+    pending: dict[str, Member] = {}
+    for member in members:
+        if member.error:
+            kind: ReadErrorKind = "too_large" if "over the limit" in member.error else "unreadable"
+            yield member, _error(kind, shard, member, member.error)
+        else:
+            pending[member.key] = member
+    try:
+        _require_unchanged(shard, options)
+        wanted = list(pending.values())
+        for member, content in _FORMATS[shard.kind].read(shard, wanted, options):
+            del pending[member.key]
+            yield member, content
+    except _ShardChanged as error:
+        for member in pending.values():
+            yield member, _error("changed", shard, member, str(error))
+    except StoreError as error:
+        if _is_fatal(error, shard):
+            raise
+        for member in pending.values():
+            yield member, _error("unreadable", shard, member, error.reason)
+
+
+class _ShardChanged(Exception):
+    """The archive is not the one that was indexed."""
+
+
+def _require_unchanged(shard: Shard, options: ReadOptions) -> None:
+    """Offsets are only good for the very archive they were taken from."""
+    if shard.kind in ("folder", "list"):
+        return
+    store, name = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    if store.size_etag(name) != (shard.size, shard.etag):
+        raise _ShardChanged("the archive changed after it was listed")
+
+
+def _error(kind: ReadErrorKind, shard: Shard, member: Member, why: str) -> ShardReadError:
+    return ShardReadError(kind, shard.id, member.name, member.offset, why)
+
+
+def _is_fatal(error: StoreError, shard: Shard) -> bool:
+    """Whether reading other shards would fail too. Locally one file may simply be private."""
+    local = "://" not in shard.uri
+    return error.fatal and not (error.kind == "denied" and local)

@@ -1,0 +1,154 @@
+"""The records that all shard formats share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+ShardKind = Literal["folder", "tar", "zip", "parquet", "list"]
+
+MIB = 1 << 20
+#: What a member may hold, encoded; a larger one is reported, not read.
+MAX_MEMBER_BYTES = 256 * MIB
+
+#: Names that end so (any case) are images; Pillow decides by content later.
+IMAGE_SUFFIXES = frozenset(
+    {"png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "tif", "tiff", "gif", "jp2", "j2k"}
+    | {"avif", "heic", "heif", "ppm", "pgm", "pnm"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How shards are read; picklable, part of a run's configuration.
+
+    Attributes:
+        s3_endpoint: as for :class:`jobs.pipeline.store.Store`.
+        image_column: the column of Parquet shards that holds the images; None: find it.
+        max_member_bytes: larger members become rows with an error and are never read.
+    """
+
+    s3_endpoint: str | None = None
+    image_column: str | None = None
+    max_member_bytes: int = MAX_MEMBER_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One archive, or one folder that directly holds images.
+
+    Attributes:
+        id: unique in the run, relative to INPUT; stays the same when other shards are added.
+        uri: absolute path or ``s3://`` URI.
+        kind: the format.
+        size: bytes of the archive; of all images for a folder.
+        etag: changes when the content does; for a folder, a digest over its images' names, sizes
+            and etags.
+        pattern: of a folder's images, only those whose base names match.
+    """
+
+    id: str
+    uri: str
+    kind: ShardKind
+    size: int
+    etag: str
+    pattern: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One image of a shard.
+
+    Attributes:
+        key: unique in the shard; text fit for Parquet.
+        name: how the shard calls it (file name, row number, URI); not unique, and possibly with
+            surrogate escapes where the archive's names are not UTF-8.
+        offset: where it begins: byte of the archive (of the decompressed stream where the archive
+            is compressed as a whole), row in Parquet, line in a list, 0 in a folder.
+        size: bytes of the encoded image; 0 where only reading it would tell.
+        span: how many bytes, rows or lines it takes in the archive, from ``offset``.
+        method, crc: zip only: compression method and CRC-32.
+        error: why it will not be read, or "".
+    """
+
+    key: str
+    name: str
+    offset: int
+    size: int
+    span: int
+    method: int = 0
+    crc: int = 0
+    error: str = ""
+
+
+@dataclass(slots=True)
+class ShardIndex:
+    """All images of a shard, in order.
+
+    Attributes:
+        members: what can be labelled.
+        error: why listing stopped before the end, naming the offset, or None. The members found
+            until then are listed all the same.
+        end_offset: up to where the shard was read.
+    """
+
+    shard_id: str
+    members: list[Member] = field(default_factory=list)
+    error: str | None = None
+    end_offset: int = 0
+
+
+ReadErrorKind = Literal["too_large", "unreadable", "changed"]
+
+
+class ShardReadError(Exception):
+    """One member could not be read; the others can.
+
+    Attributes:
+        kind: ``too_large`` (over the byte cap), ``unreadable`` (damaged, missing, unsupported),
+            ``changed`` (the shard is not the one that was indexed).
+        offset: where in the shard; see :class:`Member`.
+    """
+
+    def __init__(self, kind: ReadErrorKind, shard_id: str, name: str, offset: int, why: str):
+        super().__init__(kind, shard_id, name, offset, why)
+        self.kind = kind
+        self.offset = offset
+        self.why = why
+        self._where = f"shard {shard_id}, member {printable(name)}, offset {offset}"
+
+    def __str__(self) -> str:
+        return f"{self._where}: {self.why}"
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a member or file of this name is an image.
+
+    Hidden files are not: ``._a.jpg`` is what macOS keeps beside ``a.jpg``.
+    """
+    base = name.rpartition("/")[2]
+    stem, dot, suffix = base.rpartition(".")
+    return bool(dot and stem) and base[0] != "." and suffix.lower() in IMAGE_SUFFIXES
+
+
+def printable(name: str) -> str:
+    """``name`` as valid text: bytes that are not UTF-8 become ``\\udcxx`` in plain letters."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def with_unique_keys(members: Iterable[Member]) -> list[Member]:
+    """Number repeated keys in order of appearance: ``a``, ``a#2``, ``a#3``, ..."""
+    seen: Counter[str] = Counter()
+    taken: set[str] = set()
+    unique = []
+    for member in members:
+        seen[member.key] += 1
+        key = member.key if seen[member.key] == 1 else f"{member.key}#{seen[member.key]}"
+        while key in taken:
+            seen[member.key] += 1
+            key = f"{member.key}#{seen[member.key]}"
+        taken.add(key)
+        unique.append(member if key == member.key else replace(member, key=key))
+    return unique

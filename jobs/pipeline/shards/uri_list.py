@@ -1,0 +1,156 @@
+"""List shards: a text, CSV or JSON-lines file that names images by URI, one a line.
+
+The list is data, not the user: it may name what lies beside it and, from a local file, local paths;
+a list in a bucket names objects in buckets only.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+
+from jobs.pipeline.shards.folder import PARALLEL_READS, read_file, read_in_parallel
+from jobs.pipeline.shards.model import (
+    Member,
+    ReadOptions,
+    Shard,
+    ShardIndex,
+    ShardReadError,
+    printable,
+    with_unique_keys,
+)
+from jobs.pipeline.store import Store, StoreError, locate, parse_url
+
+_SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")
+#: Columns of a CSV, or fields of a JSON object, that hold the URI; the first one there counts.
+_COLUMNS = ("uri", "url", "path", "file_name", "filename", "file", "image", "image_path")
+
+
+class BadList(Exception):
+    """The list is not one; the text says why, naming the line."""
+
+
+def is_list_name(name: str) -> bool:
+    return name.lower().endswith(_SUFFIXES)
+
+
+def listed_archives(
+    store: Store, name: str, archive_kind: Callable[[str], object | None]
+) -> list[str]:
+    """URIs of the archives that the list names, or nothing if its first entry is not an archive."""
+    try:
+        entries = [uri for _, uri in _entries(name, store.read(name))]
+    except BadList:
+        return []
+    if not entries or archive_kind(entries[0]) is None:
+        return []
+    return [_resolve(entry, store.uri(name)) for entry in entries]
+
+
+def index(shard: Shard, options: ReadOptions) -> ShardIndex:
+    store, name = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    result = ShardIndex(shard.id)
+    members: list[Member] = []
+    try:
+        for line, uri in _entries(name, store.read(name)):
+            members.append(Member(printable(uri), uri, line, 0, 1))
+            result.end_offset = line
+    except BadList as error:
+        result.error = str(error)
+    result.members = with_unique_keys(members)
+    return result
+
+
+def read(
+    shard: Shard, members: Iterable[Member], options: ReadOptions
+) -> Iterator[tuple[Member, bytes | ShardReadError]]:
+    def read_one(member: Member) -> bytes | ShardReadError:
+        try:
+            uri = _resolve(member.name, shard.uri)
+            store, rel = locate(uri, s3_endpoint=options.s3_endpoint)
+        except StoreError as error:
+            return ShardReadError("unreadable", shard.id, member.name, member.offset, error.reason)
+        return read_file(store, rel, shard.id, member, options.max_member_bytes)
+
+    yield from read_in_parallel(members, read_one, PARALLEL_READS)
+
+
+def _entries(name: str, content: bytes) -> Iterator[tuple[int, str]]:
+    """``(line number from 1, URI)`` of all entries; blank lines and ``#`` comments left out."""
+    text = content.decode("utf-8-sig", "surrogateescape")
+    lower = name.lower()
+    if lower.endswith((".jsonl", ".ndjson")):
+        yield from _json_entries(text)
+    elif lower.endswith((".csv", ".tsv")):
+        yield from _table_entries(text, "\t" if lower.endswith(".tsv") else ",")
+    else:
+        for number, line in enumerate(text.splitlines(), 1):
+            if line.strip() and not line.startswith("#"):
+                yield number, line.strip()
+
+
+def _json_entries(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise BadList(f"line {number} is not JSON") from error
+        if isinstance(record, dict):
+            record = next((record[name] for name in _COLUMNS if name in record), None)
+        if not isinstance(record, str):
+            raise BadList(f"line {number} has none of the fields {', '.join(_COLUMNS)}")
+        yield number, record
+
+
+def _table_entries(text: str, delimiter: str) -> Iterator[tuple[int, str]]:
+    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
+    column = None
+    try:
+        for row in rows:
+            if not any(row):
+                continue
+            if column is None:
+                lower = [cell.strip().lower() for cell in row]
+                column = next((lower.index(name) for name in _COLUMNS if name in lower), None)
+                if column is not None:
+                    continue
+                if len(row) > 1:
+                    raise BadList(f"the header has none of the columns {', '.join(_COLUMNS)}")
+                column = 0
+            if column >= len(row) or not row[column].strip():
+                raise BadList(f"line {rows.line_num} has no column {column + 1}")
+            yield rows.line_num, row[column].strip()
+    except csv.Error as error:
+        raise BadList(f"line {rows.line_num}: {error}") from error
+
+
+def _resolve(entry: str, list_uri: str) -> str:
+    """The absolute URI of an entry; relative ones lie beside the list.
+
+    Raises:
+        StoreError: kind ``refused``.
+    """
+    kind, root = parse_url(list_uri)
+    folder = posixpath.dirname(root)
+    if kind == "local":
+        if _kind_of(entry) == "local":
+            return posixpath.normpath(posixpath.join(folder, entry))
+        return entry
+    if _kind_of(entry) == "local":
+        if entry.startswith("/"):
+            raise StoreError("refused", entry, "a list in a bucket cannot name local files")
+        parse_url(f"{kind}://{folder}/{entry}")
+        return f"{kind}://{folder}/{entry}"
+    if parse_url(entry)[0] != kind:
+        raise StoreError("refused", entry, f"a list in {kind}: cannot name files elsewhere")
+    return entry
+
+
+def _kind_of(entry: str) -> str:
+    """``local`` for anything without a scheme, else what the scheme says; refuses others."""
+    return "local" if entry.startswith("/") else parse_url(entry)[0]

@@ -1,0 +1,136 @@
+"""Zip shards: the central directory by range reads, members in the order of their offsets."""
+
+from __future__ import annotations
+
+import bz2
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+
+from jobs.pipeline.shards.model import (
+    Member,
+    ReadOptions,
+    Shard,
+    ShardIndex,
+    ShardReadError,
+    is_image_name,
+    printable,
+    with_unique_keys,
+)
+from jobs.pipeline.shards.reader import RangeFile, RangeReader, spans
+from jobs.pipeline.store import locate
+
+_SIGNATURE = b"PK\x03\x04"
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+#: Name and extra field of a local header, at most.
+_MOST_NAME = 2 * 0xFFFF
+_METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bz2"}
+_ENCRYPTED = 0x1
+#: All that zipfile raises for a directory that is damaged, cut or hostile.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    NotImplementedError,
+    EOFError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
+
+
+class _Damaged(Exception):
+    """This member cannot be read; the text says why."""
+
+
+def index(shard: Shard, options: ReadOptions) -> ShardIndex:
+    store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    file = RangeFile(RangeReader(store, rel, shard.size))
+    try:
+        with zipfile.ZipFile(file) as archive:
+            infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+            end = archive.start_dir
+    except _DAMAGE as error:
+        why = f"not a readable zip file, or cut before its directory at the end ({error})"
+        return ShardIndex(shard.id, error=f"{why}, at offset {shard.size}", end_offset=shard.size)
+    following = [*(info.header_offset for info in infos[1:]), end]
+    members = [
+        _member(info, after, options.max_member_bytes)
+        for info, after in zip(infos, following, strict=True)
+        if not info.is_dir() and is_image_name(info.filename) and _is_content(info.filename)
+    ]
+    return ShardIndex(shard.id, with_unique_keys(members), end_offset=shard.size)
+
+
+def read(
+    shard: Shard, members: Iterable[Member], options: ReadOptions
+) -> Iterator[tuple[Member, bytes | ShardReadError]]:
+    store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    for group in spans(members):
+        low = group[0].offset
+        data = memoryview(store.read(rel, low, max(m.offset + m.span for m in group)))
+        for member in group:
+            begin = member.offset - low
+            try:
+                yield member, _content(member, data[begin : begin + member.span])
+            except _Damaged as error:
+                where = (shard.id, member.name, member.offset)
+                yield member, ShardReadError("unreadable", *where, str(error))
+
+
+def _is_content(name: str) -> bool:
+    """macOS keeps resource forks in a folder of their own."""
+    return not name.startswith("__MACOSX/")
+
+
+def _member(info: zipfile.ZipInfo, following: int, limit: int) -> Member:
+    least = _LOCAL_HEADER.size + len(info.orig_filename) + info.compress_size
+    error = ""
+    if info.flag_bits & _ENCRYPTED:
+        error = "encrypted members are not supported"
+    elif info.compress_type not in _METHODS:
+        error = f"compression method {info.compress_type} is not supported"
+    elif info.file_size > limit:
+        error = f"{info.file_size} bytes is over the limit of {limit}"
+    elif info.header_offset + least > following:
+        # Overlapping members are how a small zip file expands to petabytes.
+        error = "overlaps what follows it in the archive"
+    return Member(
+        key=printable(info.filename),
+        name=info.filename,
+        offset=info.header_offset,
+        size=info.file_size,
+        # Local headers may be longer than the directory says, by no more than this.
+        span=max(0, min(following - info.header_offset, least + _MOST_NAME)),
+        method=info.compress_type,
+        crc=info.CRC,
+        error=error,
+    )
+
+
+def _content(member: Member, data: memoryview) -> bytes:
+    if len(data) < _LOCAL_HEADER.size:
+        raise _Damaged("the archive ends before it")
+    signature, name_length, extra_length = _LOCAL_HEADER.unpack_from(data)
+    if signature != _SIGNATURE:
+        raise _Damaged("no member header where the directory says one is")
+    content = _decompress(member, data[_LOCAL_HEADER.size + name_length + extra_length :])
+    if len(content) != member.size:
+        raise _Damaged(f"{member.size} bytes announced, {len(content)} found")
+    if zlib.crc32(content) != member.crc:
+        raise _Damaged("bad CRC-32")
+    return content
+
+
+def _decompress(member: Member, data: memoryview) -> bytes:
+    # One byte more than announced is enough to see that there is more.
+    most = member.size + 1
+    try:
+        if member.method == zipfile.ZIP_STORED:
+            return bytes(data[: member.size])
+        if member.method == zipfile.ZIP_BZIP2:
+            return bz2.BZ2Decompressor().decompress(data, most)
+        return zlib.decompressobj(wbits=-zlib.MAX_WBITS).decompress(data, most)
+    except (zlib.error, OSError) as error:
+        raise _Damaged(f"corrupt compressed data ({error})") from error
