@@ -2,17 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from tddfa3.camera import ImageCamera
+from tddfa3.batch import FaceBatch
+from tddfa3.camera import ImageCamera, euler_degrees, image_camera, vertices_in_image_frame
 from tddfa3.crop import CropTransform
-from tddfa3.mesh import FaceMesh
+from tddfa3.face_model import FaceModel
+from tddfa3.mesh import FaceMesh, mesh_in_crop_frame
+from tddfa3.outputs import Outputs
+from tddfa3.quality import (
+    quality_coverage,
+    quality_points,
+    quality_points106,
+    quality_visible,
+)
+from tddfa3.render import to_uint8
+from tddfa3.rle import encode_rle
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
+
+QUALITY_LANDMARKS = ("68", "106_2d")
+"""Landmark sets that the detector's five and 106 points are compared with."""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A detected face on its way to the networks."""
+
+    image: int
+    """Index of its photograph in the call."""
+    face_index: int
+    box: Floats
+    score: float
+    points5: Floats | None
+    points106: Floats | None
+    crop: CropTransform
+    n_faces: int = 0
+
+    @property
+    def area(self) -> float:
+        """Of the box, in square image pixels."""
+        x0, y0, x1, y1 = self.box
+        return float((x1 - x0) * (y1 - y0))
 
 
 @dataclass(slots=True)
@@ -25,6 +62,8 @@ class Face:
 
     face_index: int
     """Rank by detector score within the photograph, 0 first."""
+    n_faces: int
+    """Usable faces that the detector found in the photograph, labelled or not."""
     box: Floats
     """(4,) x0, y0, x1, y1 in image pixels."""
     score: float
@@ -66,15 +105,151 @@ class Face:
     """Part name to COCO RLE of the visible part on the photograph."""
     meshes: dict[str, FaceMesh] = field(default_factory=dict)
     """"pca" and "extracted", in the frame that was asked for."""
-    texture: Bytes | None = None
-    """(S, S, 3) RGB UV map: extracted from the photograph, PCA where the face is hidden."""
-    texture_pca: Bytes | None = None
-    """(S, S, 3) RGB UV map of the PCA texture alone."""
-    render: Bytes | None = None
-    """(224, 224, 3) RGB render of the PCA texture, black outside the face."""
-    render_shape: Bytes | None = None
-    """(224, 224, 3) RGB grey render of the shape, black outside the face."""
-    depth: Floats | None = None
-    """(224, 224) distance from the camera in model units, 0 outside the face."""
-    normals: Floats | None = None
-    """(224, 224, 3) unit normals, x right, y up, z towards the camera, 0 outside the face."""
+    textures: dict[str, Bytes] = field(default_factory=dict)
+    """"pca" and "extracted": (S, S, 3) RGB UV maps; the extracted one is the photograph's where
+    the face is visible, blended into the PCA texture where it is not."""
+    renders: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    """"face" and "shape": uint8 (224, 224, 3) RGB; "depth": float32 (224, 224, 1) model units;
+    "normals": float32 (224, 224, 3). All 0 outside the face."""
+
+
+def faces_from_batch(
+    batch: FaceBatch,
+    candidates: Sequence[Candidate],
+    model: FaceModel,
+    uv: Floats,
+    part_names: Sequence[str],
+    outputs: Outputs,
+) -> list[Face]:
+    """One record per face of a batch, each taken back to its photograph.
+
+    Args:
+        batch: B labelled crops.
+        candidates: the B detections they came from, in the same order.
+        model: for the triangles of meshes.
+        uv: float32 (V, 2) texture coordinates, for textured meshes.
+        part_names: of the bundle, for RLE.
+        outputs: what was computed.
+    """
+    arrays = _BatchArrays(batch)
+    return [
+        _face(arrays, k, candidate, model, uv, part_names, outputs)
+        for k, candidate in enumerate(candidates)
+    ]
+
+
+class _BatchArrays:
+    """The tensors of a batch on the CPU, each copied once for the whole batch."""
+
+    def __init__(self, batch: FaceBatch) -> None:
+        self.coefficients = {k: _numpy(v) for k, v in batch.geometry.coefficients._asdict().items()}
+        self.landmarks = {k: _numpy(v) for k, v in batch.landmarks.items()}
+        self.landmarks_visible = {k: _numpy(v) for k, v in batch.landmarks_visible.items()}
+        self.visible = _numpy(quality_visible(batch.visible))
+        self.coverage = _numpy(quality_coverage(batch.raster))
+        self.seg = None if batch.seg is None else _numpy(batch.seg)
+        self.seg_visible = None if batch.seg_visible is None else _numpy(batch.seg_visible)
+        self.colors = {k: _numpy(v) for k, v in batch.colors.items()}
+        self.textures = {k: _numpy(to_uint8(v)) for k, v in batch.textures.items()}
+        self.renders = {
+            k: _numpy(to_uint8(v) if k in ("face", "shape") else v)
+            for k, v in batch.renders.items()
+        }
+        self.camera = _numpy(batch.geometry.camera) if batch.colors else None
+
+
+def _face(
+    arrays: _BatchArrays,
+    k: int,
+    candidate: Candidate,
+    model: FaceModel,
+    uv: Floats,
+    part_names: Sequence[str],
+    outputs: Outputs,
+) -> Face:
+    coefficients = {name: values[k] for name, values in arrays.coefficients.items()}
+    crop = candidate.crop
+    landmarks = {
+        name: crop.to_image(points[k]).astype(np.float32)
+        for name, points in arrays.landmarks.items()
+    }
+    yaw, pitch, roll = (float(v) for v in euler_degrees(coefficients["angle"]))
+    face = Face(
+        face_index=candidate.face_index,
+        n_faces=candidate.n_faces,
+        box=candidate.box,
+        score=candidate.score,
+        points5=candidate.points5,
+        points106=candidate.points106,
+        crop=crop,
+        coefficients=coefficients,
+        camera=image_camera(coefficients["angle"], coefficients["trans"], crop),
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        landmarks={name: landmarks[name] for name in outputs.landmarks},
+        landmarks_crop={name: arrays.landmarks[name][k] for name in outputs.landmarks},
+        landmarks_visible={name: arrays.landmarks_visible[name][k] for name in outputs.landmarks},
+        quality_points=quality_points(candidate.points5, landmarks["68"]),
+        quality_points106=quality_points106(
+            candidate.points106, landmarks["106_2d"], landmarks["68"]
+        ),
+        quality_visible=float(arrays.visible[k]),
+        quality_coverage=float(arrays.coverage[k]),
+        textures={name: maps[k] for name, maps in arrays.textures.items()},
+        renders={name: pictures[k] for name, pictures in arrays.renders.items()},
+    )
+    if arrays.seg is not None:
+        face.seg = arrays.seg[k]
+    if arrays.seg_visible is not None:
+        labels = arrays.seg_visible[k]
+        if "seg_visible" in outputs.masks:
+            face.seg_visible = labels
+        if "rle" in outputs.masks:
+            face.masks_rle = visible_parts_rle(labels, crop, part_names)
+    for name in outputs.meshes:
+        assert arrays.camera is not None
+        face.meshes[name] = _mesh(arrays, k, name, crop, model, uv, outputs)
+    return face
+
+
+def _mesh(
+    arrays: _BatchArrays,
+    k: int,
+    name: str,
+    crop: CropTransform,
+    model: FaceModel,
+    uv: Floats,
+    outputs: Outputs,
+) -> FaceMesh:
+    assert arrays.camera is not None
+    in_frame = (
+        mesh_in_crop_frame(arrays.camera[k])
+        if outputs.mesh_frame == "crop"
+        else vertices_in_image_frame(arrays.camera[k])
+    )
+    return FaceMesh(
+        vertices=in_frame.astype(np.float32),
+        triangles=_numpy(model.triangles),
+        colors=arrays.colors[name][k],
+        uv=uv,
+        texture=arrays.textures[name][k] if name in outputs.textures else None,
+    )
+
+
+def visible_parts_rle(
+    labels: Bytes, crop: CropTransform, part_names: Sequence[str]
+) -> dict[str, dict[str, object]]:
+    """COCO RLE of each visible part on the photograph.
+
+    Args:
+        labels: uint8 (224, 224), 0 background, 1.. the part.
+        crop: the way back to the photograph.
+        part_names: of labels 1, 2, ...
+    """
+    on_image = crop.labels_to_image(labels)
+    return {name: encode_rle(on_image == i) for i, name in enumerate(part_names, start=1)}
+
+
+def _numpy(tensor: Tensor) -> NDArray[np.generic]:
+    return tensor.detach().cpu().numpy()

@@ -1,0 +1,252 @@
+"""FaceLabeler: photographs in, labelled faces out. A face's way, in one screen:
+
+detect -> five points -> crop -> coefficients -> geometry -> rasterize once
+-> {visible vertices, parts, landmarks, renders} -> texture -> back to the photograph.
+
+Two doors: :meth:`FaceLabeler.__call__` takes and gives NumPy, images of any size mixed in one call;
+:meth:`FaceLabeler.label_crops` takes a batch of ready crops and gives tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tddfa3.assets.bundle import AssetBundle
+from tddfa3.backbones import build_backbone
+from tddfa3.batch import FaceBatch
+from tddfa3.camera import clip_space
+from tddfa3.coefficients import split
+from tddfa3.crop import CropTransform, crop_image, estimate_crop
+from tddfa3.detection import Detections, build_detector
+from tddfa3.errors import UnavailableError, UserError
+from tddfa3.face import QUALITY_LANDMARKS, Candidate, Face, faces_from_batch
+from tddfa3.face_model import FaceModel
+from tddfa3.landmarks import LandmarkIndex, gather, to_crop_pixels
+from tddfa3.outputs import Outputs
+from tddfa3.rasterize import build_rasterizer
+from tddfa3.render import render
+from tddfa3.segmentation import PartSegmenter, label_map, pack_parts, visible_vertices
+from tddfa3.texture import TextureMapper
+
+FACE_CHOICES = ("best", "largest", "all")
+
+
+class FaceLabeler:
+    """Labels faces with the networks and the 3DMM of one bundle.
+
+    Args:
+        bundle: where networks and 3DMM come from.
+        detector: "retinaface", "mtcnn", or "none" for ready 224 crops.
+        backbone: "resnet50" or "mbnetv3".
+        device: "auto", "cpu" or "cuda[:i]".
+        faces: "best" score, "largest" box, or "all".
+        outputs: what to compute.
+        rasterizer: "auto", "nvdiffrast" or "cpu".
+        batch: faces through the networks and the rasterizer at a time; bounds the memory.
+        threads: threads of the CPU rasterizer; None leaves numba's setting.
+
+    Raises:
+        UserError: an unknown choice, an asset that the bundle lacks, a device that is not there.
+    """
+
+    def __init__(
+        self,
+        bundle: AssetBundle,
+        *,
+        detector: str = "retinaface",
+        backbone: str = "resnet50",
+        device: str = "auto",
+        faces: str = "best",
+        outputs: Outputs | None = None,
+        rasterizer: str = "auto",
+        batch: int = 16,
+        threads: int | None = None,
+    ) -> None:
+        if faces not in FACE_CHOICES:
+            raise UserError(f"faces: {faces!r} is not offered; choose of {', '.join(FACE_CHOICES)}")
+        if batch < 1:
+            raise UserError(f"batch: {batch} faces at a time is too few; give 1 or more")
+        self.device = choose_device(device)
+        self.outputs = outputs or Outputs()
+        self.faces = faces
+        self.batch = batch
+        data = bundle.face_model()
+        self.sizes = data.sizes
+        self.part_names = data.part_names
+        self.standard_points = data.standard_points
+        self.uv = data.uv
+        self.detector = build_detector(detector, bundle, self.device)
+        self.backbone = build_backbone(backbone, bundle, self.device)
+        self.model = FaceModel(data).to(self.device).eval()
+        self.landmark_index = LandmarkIndex(data).to(self.device)
+        self.rasterizer = build_rasterizer(rasterizer, self.device, threads)
+        self.segmenter = PartSegmenter(data, self.rasterizer)
+        self.mapper = (
+            TextureMapper(self.model, data, self.rasterizer, size=self.outputs.texture_size)
+            if self.outputs.needs_uv
+            else None
+        )
+
+    @torch.inference_mode()
+    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
+        """Label every image.
+
+        Args:
+            images: uint8 (H, W, 3) RGB, upright, any sizes.
+        Returns:
+            per image its faces, best score first; an empty list where there is none.
+        Raises:
+            ValueError: an image of another shape or dtype (with ``detector="none"``: not 224x224).
+        """
+        for i, image in enumerate(images):
+            check_image(image, f"images[{i}]")
+        candidates = [
+            candidate
+            for i, found in enumerate(self.detector.detect(images))
+            for candidate in self._candidates(i, images[i], found)
+        ]
+        results: list[list[Face]] = [[] for _ in images]
+        for start in range(0, len(candidates), self.batch):
+            part = candidates[start : start + self.batch]
+            crops = np.stack([crop_image(images[c.image], c.crop) for c in part])
+            batch = self.label_crops(crops_to_tensor(crops, self.device))
+            for face, candidate in zip(self._faces(batch, part), part, strict=True):
+                results[candidate.image].append(face)
+        return results
+
+    @torch.inference_mode()
+    def label_crops(self, crops: Tensor) -> FaceBatch:
+        """Label a batch of ready crops.
+
+        Args:
+            crops: float32 (B, 3, 224, 224) RGB 0..1; B may be 0.
+        Raises:
+            ValueError: another shape or dtype, or a network output that is not finite.
+        """
+        if crops.ndim != 4 or crops.shape[1] != 3 or crops.dtype != torch.float32:
+            raise ValueError(
+                f"crops must be float32 (B, 3, 224, 224), not {crops.dtype} {tuple(crops.shape)}"
+            )
+        crops = crops.to(self.device)
+        return self.label_coefficients(self.backbone(crops), crops)
+
+    @torch.inference_mode()
+    def label_coefficients(self, alpha: Tensor, crops: Tensor | None = None) -> FaceBatch:
+        """All that follows from the coefficients.
+
+        Args:
+            alpha: float32 (B, total), as the backbone gives them.
+            crops: float32 (B, 3, 224, 224) RGB 0..1; needed for extracted textures only.
+        Raises:
+            ValueError: a wrong width, a value that is not finite, crops missing where needed.
+        """
+        wanted = self.outputs
+        geometry = self.model(split(alpha, self.sizes))
+        clip = clip_space(geometry.camera)
+        triangles = self.model.triangles
+        raster = self.rasterizer.rasterize(clip, triangles, (224, 224))
+        visible = visible_vertices(raster, triangles, geometry.normals)
+        batch = FaceBatch(alpha, geometry, raster, visible)
+
+        # The quality signals compare with these two sets, whether or not they are asked for.
+        for name in dict.fromkeys((*wanted.landmarks, *QUALITY_LANDMARKS)):
+            index = self.landmark_index.indices(name, geometry)
+            batch.landmarks[name] = to_crop_pixels(gather(geometry.points, index))
+            batch.landmarks_visible[name] = visible.gather(1, index)
+        if "seg" in wanted.masks:
+            batch.seg = pack_parts(self.segmenter.full_masks(clip))
+        if "seg_visible" in wanted.masks or "rle" in wanted.masks:
+            batch.seg_visible = label_map(self.segmenter.visible_masks(raster, visible))
+
+        if wanted.needs_pca:
+            batch.colors["pca"] = self.model.texture(geometry)
+        if "pca" in wanted.textures:
+            assert self.mapper is not None
+            batch.textures["pca"] = self.mapper.uv_map(batch.colors["pca"])
+        if wanted.needs_extracted:
+            assert self.mapper is not None
+            if crops is None:
+                raise ValueError("an extracted texture needs the crops, not the coefficients alone")
+            batch.textures["extracted"], batch.colors["extracted"] = self.mapper.extract(
+                crops, geometry, visible, batch.colors["pca"], blend=wanted.blend
+            )
+        for name in wanted.renders:
+            batch.renders[name] = render(name, self.rasterizer, triangles, batch)
+        return batch
+
+    def _candidates(
+        self, image: int, pixels: NDArray[np.uint8], found: Detections
+    ) -> list[Candidate]:
+        """The faces of one image that have a crop, by score, cut down to what was asked for."""
+        height, width = pixels.shape[:2]
+        usable: list[Candidate] = []
+        for k in range(len(found)):
+            points5 = found.points5[k]
+            ready_crop = bool(np.isnan(points5).all())
+            try:
+                crop = (
+                    CropTransform.identity()
+                    if ready_crop
+                    else estimate_crop(points5, (width, height), self.standard_points)
+                )
+            except ValueError:
+                continue  # five points that span no face: there is nothing to crop
+            usable.append(
+                Candidate(
+                    image=image,
+                    face_index=len(usable),
+                    box=found.boxes[k],
+                    score=float(found.scores[k]),
+                    points5=None if ready_crop else points5,
+                    points106=None if found.points106 is None else found.points106[k],
+                    crop=crop,
+                )
+            )
+        for candidate in usable:
+            candidate.n_faces = len(usable)
+        if self.faces == "best":
+            return usable[:1]
+        if self.faces == "largest":
+            return sorted(usable, key=lambda c: -c.area)[:1]
+        return usable
+
+    def _faces(self, batch: FaceBatch, candidates: Sequence[Candidate]) -> list[Face]:
+        return faces_from_batch(batch, candidates, self.model, self.uv, self.part_names, self.outputs)
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" takes CUDA where it is. Raises ``UnavailableError`` for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device: {name!r} is not a device; give auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UnavailableError(
+            f"device: {name!r} was asked for and PyTorch sees no CUDA device; "
+            "use --device cpu, or install a CUDA build of PyTorch and its driver"
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device: {name!r} is not supported; give auto, cpu or cuda")
+    return device
+
+
+def check_image(image: NDArray[np.uint8], name: str) -> None:
+    """Raises ``ValueError`` unless ``image`` is uint8 (H, W, 3) with at least one pixel."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+        what = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", "")
+        raise ValueError(f"{name} must be a uint8 array (H, W, 3), not {what[0]} {what[1]}")
+    if image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"{name} must have shape (H, W, 3) with pixels in it, not {image.shape}")
+
+
+def crops_to_tensor(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 (B, 224, 224, 3) to float32 (B, 3, 224, 224) 0..1 on the device."""
+    tensor = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2)
+    return tensor.contiguous().to(torch.float32) / 255.0

@@ -1,0 +1,64 @@
+"""What the labeler is asked to compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tddfa3.errors import UserError
+from tddfa3.landmarks import LANDMARK_SETS
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What to compute beyond coefficients, camera, visibility and quality, which always are.
+
+    Raises ``UserError`` for a name that is not offered.
+    """
+
+    landmarks: tuple[str, ...] = LANDMARK_SETS
+    masks: tuple[str, ...] = ("seg", "seg_visible")
+    """Of "seg", "seg_visible" (224 crop) and "rle" (visible parts on the photograph)."""
+    meshes: tuple[str, ...] = ()
+    """Of "pca" and "extracted": the source of the vertex colors."""
+    mesh_frame: str = "crop"
+    """"crop": upstream's OBJ frame; "image": the photograph's camera, which K, R, t project."""
+    textures: tuple[str, ...] = ()
+    """Of "pca" and "extracted": UV maps."""
+    texture_size: int = 1024
+    blend: str = "pca"
+    """What fills the hidden part of an extracted texture: "pca" or "flip" (the mirrored side)."""
+    renders: tuple[str, ...] = ()
+    """Of "face", "shape", "depth" and "normals", all 224 x 224."""
+
+    def __post_init__(self) -> None:
+        offered = {
+            "landmarks": LANDMARK_SETS,
+            "masks": ("seg", "seg_visible", "rle"),
+            "meshes": ("pca", "extracted"),
+            "mesh_frame": ("crop", "image"),
+            "textures": ("pca", "extracted"),
+            "blend": ("pca", "flip"),
+            "renders": ("face", "shape", "depth", "normals"),
+        }
+        for name, choices in offered.items():
+            value = getattr(self, name)
+            for item in (value,) if isinstance(value, str) else value:
+                if item not in choices:
+                    raise UserError(
+                        f"{name}: {item!r} is not offered; choose of {', '.join(choices)}"
+                    )
+
+    @property
+    def needs_extracted(self) -> bool:
+        """Whether the photograph's own texture is needed."""
+        return "extracted" in self.meshes or "extracted" in self.textures
+
+    @property
+    def needs_pca(self) -> bool:
+        """Whether the PCA texture is needed; an extracted one is blended with it."""
+        return bool(self.meshes or self.textures or "face" in self.renders)
+
+    @property
+    def needs_uv(self) -> bool:
+        """Whether anything is drawn in UV space."""
+        return bool(self.textures) or self.needs_extracted
