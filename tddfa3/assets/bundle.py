@@ -178,9 +178,10 @@ class AssetBundle:
             _check_file(self.path, name, self.files[name])
             digest = file_sha256(path)
             if digest != self.files[name]["sha256"]:
+                stated = self.files[name]["sha256"]
                 raise AssetError(
-                    f"{path} has sha256 {digest[:12]}…, but {BUNDLE_JSON} says "
-                    f"{self.files[name]['sha256'][:12]}…: the file was changed or damaged; {_REMAKE}"
+                    f"{path} was changed or damaged: its sha256 is {digest[:12]}…, but "
+                    f"{BUNDLE_JSON} says {stated[:12]}…; {_REMAKE}"
                 )
             self._verified.add(name)
         return path

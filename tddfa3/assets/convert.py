@@ -9,11 +9,13 @@ make them read memory that isn't theirs.
 from __future__ import annotations
 
 import io
+import logging
+import math
 import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any
 
 import lz4.frame
 import numpy as np
@@ -22,10 +24,22 @@ import torch
 from torch import Tensor
 
 from tddfa3.assets import mtcnn_weights, upstream
-from tddfa3.assets.face_model_data import Array
-from tddfa3.errors import AssetError
+from tddfa3.assets.bundle import BUNDLE_JSON, DETECTOR_FILES, AssetBundle, file_sha256
+from tddfa3.assets.bundle_writer import BundleContents, Origin, existing_bundle, write_bundle
+from tddfa3.assets.face_model_data import Array, FaceModelData
+from tddfa3.assets.topology import INDICES_FILE, checked_indices
+from tddfa3.errors import AssetError, UnavailableError
 
+CONVERTER_VERSION = 1
+LICENCE = "non-commercial research only, no redistribution (Basel Face Model and 3DDFA-V3 assets)"
+NOTICE = (
+    "The face model is derived from the Basel Face Model, whose licence allows non-commercial "
+    "research only and no redistribution; the networks are 3DDFA-V3's. Cite both in publications."
+)
+ORIGIN = Origin(source="3DDFA-V3 assets, converted from local files", licence=LICENCE)
 _MAX_DEPTH = 8
+
+_log = logging.getLogger(__name__)
 
 
 class _Dtype:
@@ -53,7 +67,7 @@ class _Array:
     def __init__(self, value: Any = None) -> None:
         self.value = value
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         self.value = _read_array(dtype, shape, data, "F" if fortran else "C")
 
@@ -104,7 +118,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 # NumPy 2 renamed numpy.core to numpy._core; protocol 2 writes bytes as text and _codecs.encode.
-_ALLOWED = {
+_ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _empty_array,
     "numpy.dtype": _Dtype,
     "_codecs.encode": _encode,
@@ -136,44 +150,40 @@ class _ArrayUnpickler(pickle.Unpickler):
         return _find_allowed(module, name)
 
 
-class _JoblibArray:
-    """Stands in for joblib's NumpyArrayWrapper: describes an array whose bytes follow it."""
+class _JoblibUnpickler(_ArrayUnpickler):
+    """Reads joblib's dumps, where an array's bytes stand between the pickle's opcodes."""
 
-    __slots__ = ("state",)
-    expected: ClassVar = {"shape", "order", "dtype", "numpy_array_alignment_bytes"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        if not isinstance(state, dict) or not self.expected <= set(state):
-            raise pickle.UnpicklingError("a damaged array description")
-        self.state = state
-
-    def read(self, file: IO[bytes]) -> Array:
-        file.read(file.read(1)[0])  # padding, after its length
-        dtype, shape = self.state["dtype"], self.state["shape"]
-        if not isinstance(dtype, _Dtype) or dtype.dtype.hasobject:
-            raise pickle.UnpicklingError("an array without a plain dtype")
-        size = int(np.prod(shape)) * dtype.dtype.itemsize
-        return _read_array(dtype, shape, file.read(size), self.state["order"])
-
-
-class _JoblibUnpickler(pickle._Unpickler):  # the C unpickler can't read bytes between its opcodes
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
-
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: _ExactReader) -> None:
         super().__init__(file)
         self.file = file
 
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" == "joblib.numpy_pickle.NumpyArrayWrapper":
-            return _JoblibArray
-        return _find_allowed(module, name)
+        if f"{module}.{name}" != "joblib.numpy_pickle.NumpyArrayWrapper":
+            return super().find_class(module, name)
+        file = self.file
 
-    def load_build(self) -> None:
-        super().load_build()
-        if isinstance(self.stack[-1], _JoblibArray):
-            self.stack[-1] = self.stack[-1].read(self.file)
+        class DescribedArray(_Array):
+            """Takes the description of an array, then reads the array that follows it."""
 
-    dispatch[pickle.BUILD[0]] = load_build
+            __slots__ = ()
+
+            def __setstate__(self, state: Any) -> None:
+                dtype, shape = state["dtype"], state["shape"]
+                if not isinstance(dtype, _Dtype) or dtype.dtype.hasobject:
+                    raise pickle.UnpicklingError("an array without a plain dtype")
+                file.read(file.read(1)[0])  # padding, after its length
+                data = file.read(math.prod(shape) * dtype.dtype.itemsize)
+                self.value = _read_array(dtype, shape, data, state["order"])
+
+        return DescribedArray
+
+
+class _ExactReader:
+    """A file that an unpickler can't read ahead in: it offers no ``peek``."""
+
+    def __init__(self, data: bytes) -> None:
+        file = io.BytesIO(data)
+        self.read, self.readline = file.read, file.readline
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -203,7 +213,8 @@ def _load(path: Path, load: Callable[[], Any]) -> Any:
             "run. Download the file again from its source"
         ) from error
     except Exception as error:
-        raise AssetError(f"{path} is damaged or not the expected file: {error}") from error
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise AssetError(f"{path} is damaged or not the expected file: {detail}") from error
 
 
 def read_npy(path: Path) -> Any:
@@ -213,10 +224,10 @@ def read_npy(path: Path) -> Any:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             if version == (1, 0):
-                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                header = np.lib.format.read_array_header_1_0(file)
             else:
-                shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-            if dtype.hasobject:
+                header = np.lib.format.read_array_header_2_0(file)
+            if header[2].hasobject:
                 return _plain(_ArrayUnpickler(file, encoding="latin1").load())
         return np.load(path, allow_pickle=False)
 
@@ -235,8 +246,11 @@ def read_pth(path: Path) -> Any:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
+            # torch's own message advises to switch the protection off.
             refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-            raise _RefusedError(refused[1]) if refused else error from error
+            if refused:
+                raise _RefusedError(refused[1]) from error
+            raise pickle.UnpicklingError("it holds more than tensors") from error
 
     return _load(path, load)
 
@@ -257,7 +271,7 @@ def read_joblib_arrays(path: Path) -> list[Array]:
 
     def load() -> list[Array]:
         with lz4.frame.open(path, "rb") as file:
-            content = _JoblibUnpickler(io.BytesIO(file.read())).load()
+            content = _plain(_JoblibUnpickler(_ExactReader(file.read())).load())
         if not isinstance(content, list) or not all(isinstance(a, np.ndarray) for a in content):
             raise pickle.UnpicklingError("not a list of arrays")
         return content
@@ -271,7 +285,7 @@ def read_network(path: Path) -> dict[str, Tensor]:
     return upstream.network_from_upstream(read_pth(path), str(path), state_key)
 
 
-def read_face_model(folder: Path) -> Any:
+def read_face_model(folder: Path) -> FaceModelData:
     """The 3DMM from ``face_model.npy`` and ``similarity_Lm3D_all.mat``."""
     path = folder / upstream.FACE_MODEL_NPY
     model = read_npy(path)
@@ -279,3 +293,87 @@ def read_face_model(folder: Path) -> Any:
         raise AssetError(f"{path} holds no dictionary: it is not 3DDFA-V3's face model")
     landmarks = read_mat(folder / upstream.SIMILARITY_MAT, "lm")
     return upstream.face_model_from_upstream(model, landmarks, str(path))
+
+
+def convert(
+    folder: str | Path, dest: str | Path, *, name: str = "3DDFA-V3", origin: Origin = ORIGIN
+) -> AssetBundle:
+    """Make a bundle at ``dest`` from a folder of 3DDFA-V3's own files.
+
+    The face model and the mean landmarks must be there; networks and correspondences that aren't
+    are left out with a warning in the log. MTCNN is taken from the installed package. Returns the
+    bundle that is at ``dest`` already where it was made from the same files. Raises AssetError for
+    a missing, damaged or hostile file, and for files that don't belong together.
+    """
+    folder, dest = Path(folder), Path(dest)
+    inputs = _input_files(folder)
+    recipe = {
+        "kind": "convert",
+        "version": CONVERTER_VERSION,
+        "inputs": {path.name: file_sha256(path) for path in inputs},
+        "mtcnn": _mtcnn_version(),
+    }
+    there = existing_bundle(dest, recipe)
+    if there is not None:
+        return there
+    model = read_face_model(folder)
+    networks = _read_networks(folder, model)
+    origins = {}
+    if recipe["mtcnn"] is not None:
+        (mtcnn_file,) = DETECTOR_FILES["mtcnn"]
+        networks[mtcnn_file] = read_mtcnn()
+        origins[mtcnn_file] = mtcnn_weights.origin()
+    contents = BundleContents(
+        name=name,
+        origin=origin,
+        notice=NOTICE,
+        recipe=recipe,
+        face_model=model,
+        networks=networks,
+        origins=origins,
+        correspondences=_read_correspondences(inputs),
+    )
+    return write_bundle(dest, contents)
+
+
+def _input_files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise AssetError(f"there is no folder {folder}; name the folder of 3DDFA-V3's files")
+    if (folder / BUNDLE_JSON).exists():
+        raise AssetError(f"{folder} is a bundle already; use it as it is")
+    known = {upstream.FACE_MODEL_NPY, upstream.SIMILARITY_MAT, *upstream.NETWORK_FILES}
+    return sorted(
+        path for path in folder.iterdir() if path.name in known or INDICES_FILE.fullmatch(path.name)
+    )
+
+
+def _mtcnn_version() -> str | None:
+    try:
+        return mtcnn_weights.package_version()
+    except UnavailableError as error:
+        _log.warning("the bundle gets no detector mtcnn: %s", error)
+        return None
+
+
+def _read_networks(folder: Path, model: FaceModelData) -> dict[str, dict[str, Tensor]]:
+    networks = {}
+    for upstream_name, (name, _) in upstream.NETWORK_FILES.items():
+        path = folder / upstream_name
+        if not path.exists():
+            _log.warning("%s is missing; the bundle gets no %s", path, name)
+            continue
+        networks[name] = read_network(path)
+        if upstream_name in (upstream.RESNET50_PTH, upstream.MBNETV3_PTH):
+            upstream.check_heads(networks[name], model, str(path))
+    return networks
+
+
+def _read_correspondences(inputs: list[Path]) -> dict[str, Array]:
+    correspondences = {}
+    for path in inputs:
+        match = INDICES_FILE.fullmatch(path.name)
+        if match:
+            source, target = int(match[1]), int(match[2])
+            indices = checked_indices(read_npy(path), source, target, str(path))
+            correspondences[f"{source}_{target}"] = indices
+    return correspondences

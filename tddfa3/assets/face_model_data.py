@@ -110,7 +110,7 @@ def _check(data: FaceModelData) -> None:
     for name in ("id_basis", "exp_basis", "albedo_basis"):
         _check_floats(name, getattr(data, name), (vertices, 3, None))
     _check_floats("uv", data.uv, (vertices, 2))
-    _check_floats("standard_points", data.standard_points, (5, 3), np.dtype(np.float64))
+    _check_floats("standard_points", data.standard_points, (5, 3), np.float64)
     _check_indices("triangles", data.triangles, (None, 3), vertices)
     # The padding value T points at the zero normal that is appended to the triangles' normals.
     _check_indices("vertex_triangles", data.vertex_triangles, (vertices, None), triangles + 1)
@@ -145,11 +145,11 @@ def _check_floats(
     name: str,
     array: Array,
     shape: tuple[int | None, ...],
-    dtype: np.dtype[Any] = np.dtype(np.float32),
+    dtype: type[np.floating[Any]] = np.float32,
 ) -> None:
     _check_shape(name, array, shape)
     if array.dtype != dtype:
-        raise ValueError(f"{name} is {array.dtype}, not {dtype}")
+        raise ValueError(f"{name} is {array.dtype}, not {dtype.__name__}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} has values that are not finite")
 

@@ -24,7 +24,7 @@ LICENCE = "MIT, Copyright (c) 2019-2024 Iván de Paz Centeno"
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the three networks: convolutions, whether a dense layer follows, outputs of its heads."""
+    """One of the three networks; ``heads`` are the sizes of its outputs."""
 
     name: str
     convs: int

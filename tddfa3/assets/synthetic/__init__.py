@@ -1,4 +1,4 @@
-"""Seeded stand-ins for the licensed assets: same files, keys, shapes and ranges, learnt from nothing.
+"""Seeded stand-ins for the licensed assets: same keys, shapes and ranges, learnt from nothing.
 
 The face is procedural; the networks are random, with statistics that make their outputs sane. MTCNN
 is the exception: its trained weights are free (MIT) and are taken from the installed package.

@@ -13,7 +13,7 @@ N_ID, N_EXP, N_ALB = 80, 64, 80
 def smooth_fields(
     random: np.random.Generator, count: int, plane: FloatArray, scale: float
 ) -> FloatArray:
-    """(V,count) smooth random fields over the face: sums of Gaussian bumps, half of them symmetric."""
+    """(V,count) smooth random fields: sums of Gaussian bumps, about half of them symmetric."""
     fields = np.empty((len(plane), count))
     for k in range(count):
         width = scale * (0.9 - 0.6 * k / count)

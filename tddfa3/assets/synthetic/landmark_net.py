@@ -10,6 +10,7 @@ apart, and any function f(row) + g(column) is a sum of steps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,7 +80,7 @@ class Wiring:
 def _identity_norm(channels: int) -> EditNorm:
     """Let the first ``channels`` pass a batch norm unchanged."""
 
-    def edit(norm: dict[str, Tensor]) -> None:
+    def edit(norm: Mapping[str, Tensor]) -> None:
         for name, value in (
             ("weight", 1.0),
             ("bias", 0.0),
@@ -159,15 +160,13 @@ def _make_steps_28(builder: NetworkBuilder, x: Tensor) -> Tensor:
     builder.tensors["block9.conv.7.bias"][:count] = 1.0
     x[:, :count] = 1.0
     for number in range(10, 15):
-        moved = [
-            (side, channel) for (side, steps), channel in STEPS_28.items() if 16 - number <= steps
-        ]
         wires = []
-        for side, channel in moved:  # a residual block: add (moved - unmoved)
-            wires += [
-                Wire(channel, AWAY_FROM[side], channel),
-                Wire(channel, CENTRE, channel, -1.0),
-            ]
+        for (side, steps), channel in STEPS_28.items():
+            if 16 - number <= steps:  # a residual block: add (moved - unmoved)
+                wires += [
+                    Wire(channel, AWAY_FROM[side], channel),
+                    Wire(channel, CENTRE, channel, -1.0),
+                ]
         wiring = Wiring(wires, count, count)
         x = _block(builder, number, x, 128, expand=4, residual=True, wiring=wiring)
     wires = [Wire(channel, AWAY_FROM[side], channel) for (side, _), channel in STEPS_28.items()]
@@ -225,7 +224,7 @@ def _halving_wires(steps: Steps) -> list[Wire]:
 
 
 def _add_peak(heatmap: FloatArray, steps: Steps, near: str, far: str, place: float) -> None:
-    """Add the log of a Gaussian along one axis to a heatmap's kernel (256,3,3), as a sum of steps."""
+    """Add a Gaussian's log along one axis to a kernel (256,3,3), as a sum of steps."""
     log = -((np.arange(float(HEATMAP)) - place * HEATMAP) ** 2) / (2 * PEAK_WIDTH**2)
     for k in range(1, 7):
         heatmap[(steps[near, k], *CENTRE)] += log[k] - log[k - 1]

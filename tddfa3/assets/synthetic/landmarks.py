@@ -89,7 +89,7 @@ def _forehead_and_cheeks() -> FloatArray:
 
 
 def contour_and_parallel(lattice: Lattice) -> tuple[IntArray, list[IntArray]]:
-    """(33,) contour vertices, image-left ear to chin to image-right ear, and the row behind each."""
+    """(33,) contour vertices, image-left ear over chin to the other ear, and each one's row."""
     drop = np.sin(np.linspace(0, np.pi / 2, CHIN + 1))
     heights = 0.30 - (0.30 + 0.84) * drop  # from the ears down to the chin
     rows = [lattice.row[np.argmin(np.abs(lattice.y - height))] for height in heights]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,7 @@ def make_lattice(vertices: int = FULL_VERTICES) -> Lattice:
         raise AssetError(
             f"vertices={vertices} is too few for a synthetic face; use {MIN_VERTICES} or more"
         )
-    spacing = FULL_SPACING * np.sqrt(FULL_VERTICES / vertices)
+    spacing = FULL_SPACING * math.sqrt(FULL_VERTICES / vertices)
     for attempt in range(100):
         lattice = _cut_lattice(vertices, spacing * (1.0 - 0.001 * attempt))
         if len(np.unique(lattice.triangles)) == vertices:
@@ -83,7 +84,8 @@ def _cut_lattice(vertices: int, spacing: float) -> Lattice:
     n_around, n_up = int(np.ceil(1.02 / spacing)), int(np.ceil(1.35 / spacing))
     columns, rows = np.meshgrid(np.arange(-n_around, n_around + 1), np.arange(-n_up, n_up + 1))
     column, row = columns.ravel(), rows.ravel()
-    around, up = column * spacing, (row + 0.5) * spacing
+    around: FloatArray = column * spacing
+    up: FloatArray = (row + 0.5) * spacing
     jaw = 1.0 - 0.20 * np.clip(-up / HALF_UP, 0, 1) ** 1.5  # narrower than the forehead
     radius = np.abs(around / (HALF_AROUND * jaw)) ** 2.2 + np.abs(up / HALF_UP) ** 2.2
     keep = np.lexsort((column, row, np.round(radius, 9)))[:vertices]
@@ -91,14 +93,14 @@ def _cut_lattice(vertices: int, spacing: float) -> Lattice:
     column, row, around, up = column[keep], row[keep], around[keep], up[keep]
     mouth_row = int(np.floor((MOUTH_Y - 0.03) / 0.82 / spacing - 0.5))
     triangles = _triangulate(column, row, mouth_row, spacing)
-    return Lattice(around, up, row, triangles, mouth_row, float(spacing))
+    return Lattice(around, up, row, triangles, mouth_row, spacing)
 
 
 def _triangulate(column: IntArray, row: IntArray, mouth_row: int, spacing: float) -> IntArray:
     index = {
         cell: number for number, cell in enumerate(zip(column.tolist(), row.tolist(), strict=True))
     }
-    triangles = []
+    triangles: list[tuple[int | None, ...]] = []
     for (c, r), here in index.items():
         if r == mouth_row and abs((c + 0.5) * spacing) < MOUTH_HALF_WIDTH * 1.05:
             continue
@@ -107,11 +109,12 @@ def _triangulate(column: IntArray, row: IntArray, mouth_row: int, spacing: float
             index.get((c, r + 1)),
             index.get((c + 1, r + 1)),
         )
+        halves: tuple[tuple[int | None, ...], ...]
         # The diagonal is mirrored at x = 0, so that the two halves of the face are alike.
         if c >= 0:
-            halves = [(here, right, across), (here, across, above)]
+            halves = ((here, right, across), (here, across, above))
         else:
-            halves = [(here, right, above), (right, across, above)]
+            halves = ((here, right, above), (right, across, above))
         triangles += [half for half in halves if None not in half]
     return np.array(triangles, np.int64)
 

@@ -133,7 +133,8 @@ def _anchor_fit(heads: list[list[Head]], size: float, stride: int) -> FloatArray
 
 def _ridge_regression(vectors: FloatArray, target: FloatArray) -> FloatArray:
     penalty = 0.3 * len(vectors) * np.eye(vectors.shape[1])
-    return np.linalg.solve(vectors.T @ vectors + penalty, vectors.T @ target)
+    weights: FloatArray = np.linalg.solve(vectors.T @ vectors + penalty, vectors.T @ target)
+    return weights
 
 
 def _put_regression_heads(builder: NetworkBuilder, level: int, vectors: FloatArray) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import zlib
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray: TypeAlias = npt.NDArray[np.float64]
+FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 IntArray: TypeAlias = npt.NDArray[np.int64]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 
 class NamedRandom:
-    """One independent generator per named array, so that adding an array never changes the others."""
+    """One independent generator per named array: adding an array never changes the others."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed

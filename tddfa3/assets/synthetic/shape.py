@@ -78,7 +78,7 @@ def _close_mouth(lattice: Lattice, x: FloatArray, y: FloatArray) -> FloatArray:
 
 
 def part_masks(lattice: Lattice) -> list[BoolArray]:
-    """Eight (V,) masks: right eye, left eye, right brow, left brow, nose, upper and lower lip, skin."""
+    """Eight (V,) masks: right and left eye, right and left brow, nose, both lips, skin."""
     x, y, above = lattice.x, lattice.y, lattice.above_mouth
 
     def eye(side: int) -> BoolArray:
