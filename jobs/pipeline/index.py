@@ -2,7 +2,7 @@
 
 ``_run/index/<shard>.parquet`` holds the member table. Its metadata hold what a plan needs: counts,
 and the chunks for the limits the run was started with. So a plan is made and resumed by reading one
-footer per shard, and an actor reads the rows of its chunk only.
+footer per shard, and an actor reads only the rows of its chunk.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -18,17 +19,16 @@ import pyarrow.parquet as pq
 
 from jobs.pipeline.chunks import Chunk, cut
 from jobs.pipeline.names import shard_path
-from jobs.pipeline.shards import Member, ReadOptions, Shard, ShardIndex, index_shard
+from jobs.pipeline.shards import Member, Shard, ShardIndex
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
 from jobs.pipeline.store import Store, StoreError
-from tddfa3.errors import UserError
 
 INDEX_FOLDER = "_run/index"
 FORMAT = 1
 _KEY = b"tddfa3_index"
 _ROWS_PER_GROUP = 4096
 #: Indexes read at once when a plan is made: each is one or two small requests.
-PARALLEL_PLANS = 16
+PARALLEL_LOADS = 16
 
 _SCHEMA = pa.schema(
     [
@@ -45,44 +45,70 @@ _SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ShardPlan:
-    """What there is to do in one shard: counts and chunks, no member.
+class KeptIndex:
+    """An index as it is kept; counts and chunks cost nothing, members are read when asked for.
 
     Attributes:
+        shard: as it was when it was listed, with the size and etag it had then.
         images: members listed.
         bytes: their encoded bytes (for Parquet an estimate, for lists 0).
         error: why the listing stopped early, naming the offset, or None.
         end_offset: up to where the shard was listed.
-        chunks: in order; empty if there is no image.
     """
 
-    shard: Shard
-    images: int
-    bytes: int
-    error: str | None
-    end_offset: int
-    chunks: tuple[Chunk, ...]
+    def __init__(self, file: pq.ParquetFile, meta: dict[str, Any], uri: str) -> None:
+        self._file = file
+        self._meta = meta
+        self._uri = uri
+        self.shard = Shard(**meta["shard"])
+        self.images: int = meta["images"]
+        self.bytes: int = meta["bytes"]
+        self.error: str | None = meta["error"]
+        self.end_offset: int = meta["end_offset"]
 
+    @property
+    def size(self) -> int:
+        return self.shard.size
 
-class ShardChanged(UserError):
-    """A shard is not the one whose index is kept.
+    @property
+    def etag(self) -> str:
+        return self.shard.etag
 
-    Attributes:
-        shard_id: which.
-        before, after: ``(size, etag)`` then and now.
-    """
+    @cached_property
+    def index(self) -> ShardIndex:
+        """The whole index, all members included."""
+        members = list(_decode(self._file.read()))
+        return ShardIndex(self.shard.id, members, self.error, self.end_offset)
 
-    def __init__(self, shard_id: str, before: tuple[int, str], after: tuple[int, str]) -> None:
-        super().__init__(shard_id, before, after)
-        self.shard_id = shard_id
-        self.before = before
-        self.after = after
+    def difference(self, shard: Shard) -> str | None:
+        """How ``shard``, as it is now, differs from what was listed; None if it is the same."""
+        before, now = (self.size, self.etag), (shard.size, shard.etag)
+        if before == now and self.shard.kind == shard.kind:
+            return None
+        return f"{before[0]} -> {now[0]} bytes, etag {before[1]} -> {now[1]}"
 
-    def __str__(self) -> str:
-        sizes = f"{self.before[0]} -> {self.after[0]} bytes"
-        etags = f"etag {self.before[1]} -> {self.after[1]}"
-        return f"shard {self.shard_id} changed since it was listed ({sizes}, {etags})"
+    def chunks(self, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
+        """:func:`jobs.pipeline.chunks.cut` of this index; no member is read if the limits are
+        those it was kept for."""
+        if [chunk_images, chunk_bytes] != self._meta["limits"]:
+            return cut(self.index, chunk_images, chunk_bytes)
+        kept = enumerate(self._meta["chunks"])
+        return [Chunk(self.shard.id, number, *numbers) for number, numbers in kept]
+
+    def members(self, first: int, count: int) -> list[Member]:
+        """Members ``first`` to ``first + count - 1``; only their part of the table is read.
+
+        Raises:
+            StoreError: kind ``failed``, if there are not that many.
+        """
+        low = first // _ROWS_PER_GROUP
+        high = min(-(-(first + count) // _ROWS_PER_GROUP), self._file.num_row_groups)
+        table = self._file.read_row_groups(list(range(low, high)))
+        members = list(_decode(table.slice(first - low * _ROWS_PER_GROUP, count)))
+        if len(members) != count:
+            why = f"{self.images} members, {count} wanted from {first} on"
+            raise StoreError("failed", self._uri, why)
+        return members
 
 
 def index_name(shard_id: str) -> str:
@@ -92,132 +118,52 @@ def index_name(shard_id: str) -> str:
 
 def save_index(
     store: Store, shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int
-) -> ShardPlan:
-    """Keep an index, with the chunks for these limits, and return the plan."""
-    plan = ShardPlan(
-        shard=shard,
-        images=len(index.members),
-        bytes=sum(member.size for member in index.members),
-        error=index.error,
-        end_offset=index.end_offset,
-        chunks=tuple(cut(index, chunk_images, chunk_bytes)),
-    )
-    store.publish(index_name(shard.id), _encode(plan, index.members, chunk_images, chunk_bytes))
-    return plan
+) -> None:
+    """Keep an index, together with its chunks for these limits; replaces an older one."""
+    data = _encode(shard, index, chunk_images, chunk_bytes)
+    store.publish(index_name(shard.id), data)
 
 
-def load_plan(store: Store, shard: Shard, chunk_images: int, chunk_bytes: int) -> ShardPlan | None:
-    """The plan from a kept index; None if there is none, or none that can be read.
+def load_index(store: Store, shard_id: str) -> KeptIndex | None:
+    """The kept index of a shard; None if there is none, or none that can be read.
 
-    Only the footer is read, unless the index was kept for other limits: then sizes are read too.
-
-    Raises:
-        ShardChanged: the index is of other content.
+    Only the footer is read: one or two small requests. The caller compares
+    (:meth:`KeptIndex.difference`) before relying on it.
     """
-    file = _open(store, shard.id)
-    meta = _metadata(file)
-    if file is None or meta is None:
-        return None
-    before = (meta["shard"]["size"], meta["shard"]["etag"])
-    if before != (shard.size, shard.etag) or meta["shard"]["kind"] != shard.kind:
-        raise ShardChanged(shard.id, before, (shard.size, shard.etag))
-    if (meta["chunk_images"], meta["chunk_bytes"]) == (chunk_images, chunk_bytes):
-        chunks = tuple(
-            Chunk(shard.id, number, *numbers) for number, numbers in enumerate(meta["chunks"])
-        )
-    else:
-        index = ShardIndex(shard.id, list(_decode(file.read())))
-        chunks = tuple(cut(index, chunk_images, chunk_bytes))
-    return ShardPlan(
-        shard, meta["images"], meta["bytes"], meta["error"], meta["end_offset"], chunks
-    )
-
-
-def plan_shard(
-    store: Store,
-    shard: Shard,
-    chunk_images: int,
-    chunk_bytes: int,
-    options: ReadOptions | None = None,
-    *,
-    accept_changed: bool = False,
-) -> ShardPlan:
-    """The plan of a shard: from its kept index if that is whole and of this content, else by
-    listing the shard (and keeping the index).
-
-    An index that ended in an error is made again: the shard may have become readable.
-
-    Args:
-        accept_changed: list a shard again whose content changed.
-
-    Raises:
-        ShardChanged: unless ``accept_changed``.
-        StoreError: fatal kinds.
-    """
+    name = index_name(shard_id)
     try:
-        plan = load_plan(store, shard, chunk_images, chunk_bytes)
-    except ShardChanged:
-        if not accept_changed:
+        size, _ = store.size_etag(name)
+        file = pq.ParquetFile(pa.PythonFile(RangeFile(RangeReader(store, name, size)), mode="r"))
+    except StoreError as error:
+        if error.kind != "not_found":
             raise
-        plan = None
-    if plan is not None and plan.error is None:
-        return plan
-    return save_index(store, shard, index_shard(shard, options), chunk_images, chunk_bytes)
+        return None
+    except (pa.ArrowException, OSError):
+        return None  # damaged: it can be made again
+    text = (file.metadata.metadata or {}).get(_KEY)
+    meta = json.loads(text) if text else {}
+    return KeptIndex(file, meta, store.uri(name)) if meta.get("format") == FORMAT else None
 
 
-def load_plans(
-    store: Store, shards: Sequence[Shard], chunk_images: int, chunk_bytes: int
-) -> Iterator[tuple[Shard, ShardPlan | ShardChanged | None]]:
-    """:func:`load_plan` for many shards, several at once, in their order; nothing is listed."""
-
-    def load(shard: Shard) -> ShardPlan | ShardChanged | None:
-        try:
-            return load_plan(store, shard, chunk_images, chunk_bytes)
-        except ShardChanged as changed:
-            return changed
-
-    with ThreadPoolExecutor(PARALLEL_PLANS, thread_name_prefix="plan") as pool:
-        yield from zip(shards, pool.map(load, shards), strict=True)
+def load_indexes(store: Store, shard_ids: Sequence[str]) -> Iterator[KeptIndex | None]:
+    """:func:`load_index` of many shards, several at once, in their order."""
+    with ThreadPoolExecutor(PARALLEL_LOADS, thread_name_prefix="index") as pool:
+        yield from pool.map(lambda shard_id: load_index(store, shard_id), shard_ids)
 
 
-def load_members(store: Store, chunk: Chunk) -> list[Member]:
-    """The members of one chunk, from the kept index.
-
-    Raises:
-        StoreError: kind ``not_found`` if there is no index, ``failed`` if it does not hold them.
-    """
-    file = _open(store, chunk.shard_id)
-    name = store.uri(index_name(chunk.shard_id))
-    if file is None:
-        raise StoreError("not_found", name, "no such index")
-    groups = range(
-        chunk.first // _ROWS_PER_GROUP, -(-(chunk.first + chunk.count) // _ROWS_PER_GROUP)
-    )
-    if groups.stop > file.num_row_groups:
-        raise StoreError("failed", name, f"the index is shorter than chunk {chunk.number}")
-    table = file.read_row_groups(list(groups))
-    members = list(_decode(table.slice(chunk.first - groups.start * _ROWS_PER_GROUP, chunk.count)))
-    if len(members) != chunk.count:
-        raise StoreError("failed", name, f"the index is shorter than chunk {chunk.number}")
-    return members
-
-
-def _encode(
-    plan: ShardPlan, members: Sequence[Member], chunk_images: int, chunk_bytes: int
-) -> memoryview:
-    chunks = [(c.first, c.count, c.offset_lo, c.offset_hi) for c in plan.chunks]
+def _encode(shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int) -> memoryview:
+    chunks = cut(index, chunk_images, chunk_bytes)
     meta = {
         "format": FORMAT,
-        "shard": asdict(plan.shard),
-        "images": plan.images,
-        "bytes": plan.bytes,
-        "error": plan.error,
-        "end_offset": plan.end_offset,
-        "chunk_images": chunk_images,
-        "chunk_bytes": chunk_bytes,
-        "chunks": chunks,
+        "shard": asdict(shard),
+        "images": len(index.members),
+        "bytes": sum(member.size for member in index.members),
+        "error": index.error,
+        "end_offset": index.end_offset,
+        "limits": [chunk_images, chunk_bytes],
+        "chunks": [(c.first, c.count, c.offset_lo, c.offset_hi) for c in chunks],
     }
-    columns = [[getattr(member, name) for member in members] for name in _SCHEMA.names]
+    columns = [[getattr(member, name) for member in index.members] for name in _SCHEMA.names]
     position = _SCHEMA.get_field_index("name")
     columns[position] = [name.encode("utf-8", "surrogateescape") for name in columns[position]]
     schema = _SCHEMA.with_metadata({_KEY: json.dumps(meta).encode("ascii")})
@@ -233,25 +179,3 @@ def _decode(table: pa.Table) -> Iterator[Member]:
         member = Member(*row)
         name = row[_SCHEMA.get_field_index("name")].decode("utf-8", "surrogateescape")
         yield replace(member, name=name)
-
-
-def _open(store: Store, shard_id: str) -> pq.ParquetFile | None:
-    name = index_name(shard_id)
-    try:
-        size, _ = store.size_etag(name)
-        reader = RangeReader(store, name, size)
-        return pq.ParquetFile(pa.PythonFile(RangeFile(reader), mode="r"))
-    except StoreError as error:
-        if error.kind != "not_found":
-            raise
-        return None
-    except (pa.ArrowException, OSError):
-        return None  # damaged: it can be made again
-
-
-def _metadata(file: pq.ParquetFile | None) -> dict[str, Any] | None:
-    if file is None:
-        return None
-    text = (file.metadata.metadata or {}).get(_KEY)
-    meta: dict[str, Any] | None = json.loads(text) if text else None
-    return meta if meta is not None and meta.get("format") == FORMAT else None
