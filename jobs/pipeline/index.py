@@ -165,7 +165,7 @@ def _encode(shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int
     }
     columns = [[getattr(member, name) for member in index.members] for name in _SCHEMA.names]
     position = _SCHEMA.get_field_index("name")
-    columns[position] = [name.encode("utf-8", "surrogateescape") for name in columns[position]]
+    columns[position] = [name.encode("utf-8", "surrogatepass") for name in columns[position]]
     schema = _SCHEMA.with_metadata({_KEY: json.dumps(meta).encode("ascii")})
     arrays = [pa.array(c, t) for c, t in zip(columns, _SCHEMA.types, strict=True)]
     table = pa.table(arrays, schema=schema)
@@ -177,5 +177,5 @@ def _encode(shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int
 def _decode(table: pa.Table) -> Iterator[Member]:
     for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
         member = Member(*row)
-        name = row[_SCHEMA.get_field_index("name")].decode("utf-8", "surrogateescape")
+        name = row[_SCHEMA.get_field_index("name")].decode("utf-8", "surrogatepass")
         yield replace(member, name=name)
