@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 SELECTIONS = ("best", "largest", "all")
 
@@ -113,6 +115,15 @@ def check_images(images: Sequence[NDArray[np.uint8]]) -> None:
         dtype = getattr(image, "dtype", None)
         if shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
             raise ValueError(f"images[{i}] must be (H, W, 3) uint8 RGB, got {shape} {dtype}")
+
+
+def to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """The image on the device; never written to. Copied only where PyTorch needs that."""
+    contiguous = np.ascontiguousarray(image)
+    # PyTorch warns of arrays that are read-only, as those made from Pillow images are.
+    return torch.from_numpy(contiguous if contiguous.flags.writeable else contiguous.copy()).to(
+        device
+    )
 
 
 def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:

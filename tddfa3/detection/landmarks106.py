@@ -68,12 +68,16 @@ class FaceSquare:
         if x1 <= x0 or y1 <= y0:
             return None
         inside = image[y0:y1, x0:x1]
-        borders = [max(0, int(v)) for v in (-self.y, bottom - height, -self.x, right - width)]
-        if any(borders):
-            inside = cv2.copyMakeBorder(
-                inside, *borders, borderType=cv2.BORDER_CONSTANT, value=CHANNEL_MEANS
-            )
-        return cv2.resize(inside, (INPUT_SIZE, INPUT_SIZE))
+        bordered = cv2.copyMakeBorder(
+            inside,
+            max(0, int(-self.y)),
+            max(0, int(bottom - height)),
+            max(0, int(-self.x)),
+            max(0, int(right - width)),
+            cv2.BORDER_CONSTANT,
+            value=CHANNEL_MEANS,
+        )
+        return np.asarray(cv2.resize(bordered, (INPUT_SIZE, INPUT_SIZE)), dtype=np.uint8)
 
     def to_image(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Points in pixels of the cut ``(..., 2)`` -> image pixels."""

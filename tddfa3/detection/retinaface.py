@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import nms
 
-from tddfa3.detection.base import Detections, check_images
+from tddfa3.detection.base import Detections, check_images, to_tensor
 from tddfa3.detection.landmarks106 import Landmarks106
 from tddfa3.detection.retinaface_network import RetinaFaceNetwork, anchors, decode_boxes
 from tddfa3.weights import load_network
@@ -65,7 +65,8 @@ class Letterbox:
         # Half-way cases to the even number, as the library that upstream resizes with.
         fitted = max(1, round(width * factor)), max(1, round(height * factor))
         if fitted != (width, height):
-            image = cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR)
+            resized = cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR)
+            image = np.asarray(resized, dtype=np.uint8)
         return cls(image, (size - fitted[0]) // 2, (size - fitted[1]) // 2, 1 / factor)
 
 
@@ -132,7 +133,7 @@ class RetinaFace:
         std = torch.tensor(_STD, device=self.device)[:, None, None]
         canvas = torch.zeros(len(letterboxes), 3, size, size, device=self.device)
         for target, letterbox in zip(canvas, letterboxes, strict=True):
-            pixels = torch.from_numpy(letterbox.pixels).to(self.device).permute(2, 0, 1)
+            pixels = to_tensor(letterbox.pixels, self.device).permute(2, 0, 1)
             _, height, width = pixels.shape
             rows = slice(letterbox.top, letterbox.top + height)
             columns = slice(letterbox.left, letterbox.left + width)
@@ -146,7 +147,7 @@ class RetinaFace:
         good = (scores > self.config.score_threshold).nonzero().flatten()
         good = good[scores[good].argsort(descending=True, stable=True)]
         boxes = decode_boxes(regressions[good], self.anchors[good]) * self.config.size
-        boxes, scores = boxes, scores[good]
+        scores = scores[good]
         keep = nms(boxes, scores, self.config.nms_threshold)
         in_photo = _to_photo(boxes[keep].cpu().numpy().astype(np.float64), letterbox)
         height, width = shape[:2]

@@ -1,0 +1,72 @@
+"""From a photo to boxes and five points per face."""
+
+from __future__ import annotations
+
+import torch
+
+from tddfa3.assets.bundle import AssetBundle
+from tddfa3.detection.base import Detections, Detector
+from tddfa3.detection.mtcnn import Mtcnn, MtcnnConfig
+from tddfa3.detection.retinaface import RetinaFace, RetinaFaceConfig
+from tddfa3.detection.whole import WholeImage
+from tddfa3.errors import UserError
+
+__all__ = [
+    "Detections",
+    "Detector",
+    "Mtcnn",
+    "MtcnnConfig",
+    "RetinaFace",
+    "RetinaFaceConfig",
+    "WholeImage",
+    "build_detector",
+]
+
+_DETECTORS = ("retinaface", "mtcnn", "none")
+
+
+def build_detector(
+    name: str,
+    bundle: AssetBundle,
+    device: torch.device | str,
+    config: RetinaFaceConfig | MtcnnConfig | None = None,
+) -> Detector:
+    """Loads a detector of the bundle.
+
+    Args:
+        name: ``retinaface``, ``mtcnn``, or ``none`` for images that are 224x224 crops already.
+        config: settings other than the defaults; must be of the named detector.
+
+    Raises:
+        UserError: if the name is unknown or the bundle has no such detector.
+        AssetError: if the stored weights do not fit.
+        ValueError: if ``config`` is another detector's.
+    """
+    if name not in _DETECTORS:
+        raise UserError(f"detector: {name!r} is unknown; choose of {', '.join(_DETECTORS)}")
+    if name == "none":
+        _expect(config, type(None), name)
+        return WholeImage()
+    if name not in bundle.detectors:
+        offered = ", ".join((*bundle.detectors, "none"))
+        raise UserError(
+            f"detector: the assets in {bundle.path} have no {name!r} (they offer: {offered}); "
+            "choose one of those or assets that have it"
+        )
+    source = str(bundle.path)
+    if name == "mtcnn":
+        _expect(config, MtcnnConfig, name)
+        return Mtcnn(bundle.tensors("mtcnn"), source=source, device=device, config=config)
+    _expect(config, RetinaFaceConfig, name)
+    return RetinaFace(
+        bundle.tensors("retinaface"),
+        bundle.tensors("landmarks106"),
+        source=source,
+        device=device,
+        config=config,
+    )
+
+
+def _expect(config: object, kind: type, name: str) -> None:
+    if config is not None and not isinstance(config, kind):
+        raise ValueError(f"detector {name!r} takes no {type(config).__name__}")

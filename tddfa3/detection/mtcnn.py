@@ -1,0 +1,252 @@
+"""MTCNN: three cascaded networks, from every place and scale of a photo to five points.
+
+The same points as the PyPI package ``mtcnn`` 1.0.0, whose weights it uses, without TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tddfa3.detection.base import Detections, check_images, to_tensor
+from tddfa3.detection.boxes import Array, shift, suppress, to_squares
+from tddfa3.detection.mtcnn_networks import (
+    CELL,
+    STRIDE,
+    CascadeNetwork,
+    MtcnnNetworks,
+    propose,
+)
+from tddfa3.weights import load_network
+
+_PYRAMID_FACTOR = 0.709
+# The package rounds the number of levels to a whole number; at its factor that keeps the levels
+# whose shorter side is at least this long.
+_SMALLEST_LEVEL = 0.6 * CELL * _PYRAMID_FACTOR**-1.5
+_REFINE_SIZE, _OUTPUT_SIZE = 24, 48
+# Pixels of a pyramid level that go through the proposal network at once.
+_STRIP_PIXELS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class MtcnnConfig:
+    """Settings; the defaults are those of the package."""
+
+    min_face_size: int = 20
+    """Side in pixels of the smallest face looked for; at least 12. Time grows as its inverse
+    square, so that photos of many megapixels gain from a larger one."""
+    proposal_threshold: float = 0.6
+    refine_threshold: float = 0.7
+    output_threshold: float = 0.8
+    """Faces with a lower score are dropped, after each of the three networks."""
+    proposal_level_nms: float = 0.5
+    proposal_nms: float = 0.7
+    refine_nms: float = 0.7
+    output_nms: float = 0.7
+    """Of two boxes that overlap more, the better one stays: within a pyramid level, among all
+    levels, and after the second and the third network."""
+    batch_size: int = 256
+    """Patches per forward pass of the second and third network; bounds the memory."""
+
+    def __post_init__(self) -> None:
+        if self.min_face_size < CELL:
+            raise ValueError(f"min_face_size must be at least {CELL}, got {self.min_face_size}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Boxes:
+    """Boxes of several images: ``owner`` is each one's image."""
+
+    owner: NDArray[np.intp]
+    xyxy: Array
+    scores: Array
+
+    def take(self, chosen: NDArray) -> _Boxes:
+        return _Boxes(self.owner[chosen], self.xyxy[chosen], self.scores[chosen])
+
+    def best(self, threshold: float, relative_to: str = "union") -> NDArray[np.intp]:
+        """Indices of those that survive suppression, image by image."""
+        kept = []
+        for owner in np.unique(self.owner):
+            own = np.flatnonzero(self.owner == owner)
+            survivors = suppress(
+                self.xyxy[own], self.scores[own], threshold, relative_to=relative_to
+            )
+            kept.append(own[survivors])
+        return np.concatenate(kept) if kept else np.zeros(0, dtype=np.intp)
+
+
+class Mtcnn:
+    """Finds all faces of all images, with five points each.
+
+    Args:
+        tensors: weights of the three networks.
+        source: what to call them in an error message.
+    """
+
+    name = "mtcnn"
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        *,
+        source: str,
+        device: torch.device | str,
+        config: MtcnnConfig | None = None,
+    ) -> None:
+        self.config = config or MtcnnConfig()
+        self.device = torch.device(device)
+        self.networks = load_network(
+            MtcnnNetworks, tensors, source=f"{source}: mtcnn", device=device
+        )
+
+    @torch.inference_mode()
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+        """See :meth:`tddfa3.detection.base.Detector.detect`.
+
+        Boxes are clipped to the photo. Takes 12 bytes per pixel of the largest photo, and more
+        only in bounded pieces.
+        """
+        check_images(images)
+        config, networks = self.config, self.networks
+        pixels = [to_tensor(image, self.device) for image in images]
+
+        boxes = self._proposals(images)
+        offsets, scores = self._run(networks.rnet, pixels, boxes, _REFINE_SIZE)
+        boxes = _Boxes(boxes.owner, shift(boxes.xyxy, offsets), scores)
+        boxes = boxes.take(boxes.scores > config.refine_threshold)
+        boxes = _squared(boxes.take(boxes.best(config.refine_nms)))
+
+        offsets, points, scores = self._run(networks.onet, pixels, boxes, _OUTPUT_SIZE)
+        points5 = _points_in_image(points, boxes.xyxy)
+        boxes = _Boxes(boxes.owner, shift(boxes.xyxy, offsets), scores)
+        good = np.flatnonzero(boxes.scores > config.output_threshold)
+        good = good[boxes.take(good).best(config.output_nms, relative_to="min")]
+        return _per_image(images, boxes.take(good), points5[good])
+
+    def _proposals(self, images: Sequence[NDArray[np.uint8]]) -> _Boxes:
+        found = [_Boxes(np.zeros(0, np.intp), np.zeros((0, 4)), np.zeros(0))]
+        for i, image in enumerate(images):
+            for boxes, scores in self._levels(image):
+                found.append(_Boxes(np.full(len(boxes), i), boxes, scores))
+        boxes = _Boxes(
+            np.concatenate([b.owner for b in found]),
+            np.concatenate([b.xyxy for b in found]),
+            np.concatenate([b.scores for b in found]),
+        )
+        return _squared(boxes.take(boxes.best(self.config.proposal_nms)))
+
+    def _levels(self, image: NDArray[np.uint8]) -> list[tuple[Array, Array]]:
+        """Boxes in photo pixels and scores, of each level of the photo's pyramid."""
+        height, width = image.shape[:2]
+        found = []
+        scale = CELL / self.config.min_face_size
+        normalised = None
+        while min(height, width) * scale >= _SMALLEST_LEVEL:
+            if normalised is None:
+                normalised = (image.astype(np.float32) - 127.5) / 128
+            size = int(width * scale), int(height * scale)
+            level = cv2.resize(normalised, size, interpolation=cv2.INTER_AREA)
+            boxes, scores = self._propose(torch.from_numpy(level).to(self.device))
+            kept = suppress(boxes / scale, scores, self.config.proposal_level_nms)
+            found.append((boxes[kept] / scale, scores[kept]))
+            scale *= _PYRAMID_FACTOR
+        return found
+
+    def _propose(self, level: Tensor) -> tuple[Array, Array]:
+        """A level ``(h, w, 3)`` -> boxes in its pixels and scores of the cells that pass."""
+        strip = max(1, _STRIP_PIXELS // (level.shape[1] * STRIDE))
+        regressions, probabilities = propose(self.networks.pnet, level.permute(2, 0, 1), strip)
+        rows, columns = torch.nonzero(probabilities > self.config.proposal_threshold, as_tuple=True)
+        offsets = regressions[:, rows, columns].T.cpu().numpy().astype(np.float64)
+        scores = probabilities[rows, columns].cpu().numpy().astype(np.float64)
+        cells = torch.stack([columns, rows], dim=1).cpu().numpy() * float(STRIDE)
+        # From pixel 1 to pixel 12 of the cell, as the package counts them.
+        corners = np.concatenate([cells + 1, cells + CELL], axis=1)
+        return corners + offsets * (CELL - 1), scores
+
+    def _run(
+        self, network: CascadeNetwork, pixels: Sequence[Tensor], boxes: _Boxes, size: int
+    ) -> list[Array]:
+        """The network's outputs for every box, the logits turned into face probabilities."""
+        outputs = []
+        for start in range(0, max(1, len(boxes.owner)), self.config.batch_size):
+            part = boxes.take(np.arange(len(boxes.owner))[start : start + self.config.batch_size])
+            *values, logits = network(_patches(pixels, part, size, self.device))
+            outputs.append([*values, logits.softmax(dim=1)[:, 1]])
+        return [torch.cat(o).cpu().numpy().astype(np.float64) for o in zip(*outputs, strict=True)]
+
+
+def _patches(pixels: Sequence[Tensor], boxes: _Boxes, size: int, device: torch.device) -> Tensor:
+    """Each box's part of its image, bilinear, ``(N, 3, size, size)`` normalised; 0 outside."""
+    patches = torch.zeros(len(boxes.owner), size, size, 3, device=device)
+    for owner in np.unique(boxes.owner):
+        own = torch.from_numpy(np.flatnonzero(boxes.owner == owner)).to(device)
+        xyxy = torch.from_numpy(boxes.xyxy[boxes.owner == owner]).to(device)
+        patches[own] = _sample(pixels[owner], xyxy, size)
+    return patches.permute(0, 3, 1, 2)
+
+
+def _sample(image: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """``(H, W, 3)`` uint8 at boxes ``(N, 4)`` -> ``(N, size, size, 3)`` float32 normalised."""
+    height, width = image.shape[:2]
+    y0, y1, row_share, row_inside = _grid(boxes[:, 1], boxes[:, 3], height, size)
+    x0, x1, column_share, column_inside = _grid(boxes[:, 0], boxes[:, 2], width, size)
+    flat = image.reshape(-1, 3)
+
+    def at(rows: Tensor, columns: Tensor) -> Tensor:
+        return flat[rows[:, :, None] * width + columns[:, None, :]].to(torch.float32)
+
+    column_share = column_share[:, None, :, None]
+    top = torch.lerp(at(y0, x0), at(y0, x1), column_share)
+    bottom = torch.lerp(at(y1, x0), at(y1, x1), column_share)
+    patches = (torch.lerp(top, bottom, row_share[:, :, None, None]) - 127.5) / 128
+    inside = row_inside[:, :, None] & column_inside[:, None, :]
+    return patches * inside[..., None]
+
+
+def _grid(
+    low: Tensor, high: Tensor, length: int, size: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One axis of the sampling: both neighbours, the share of the second, and is it inside."""
+    steps = torch.linspace(0, 1, size, dtype=low.dtype, device=low.device)
+    # The package divides by the length and TensorFlow multiplies by length - 1: up to a pixel
+    # short at the far end, and the price of giving the package's points.
+    places = (low[:, None] + (high - low)[:, None] * steps) / length * (length - 1)
+    inside = (places >= 0) & (places <= length - 1)
+    places = places.clamp(0, length - 1)
+    first = places.floor()
+    second = (first + 1).clamp(max=length - 1)
+    return first.long(), second.long(), (places - first).to(torch.float32), inside
+
+
+def _squared(boxes: _Boxes) -> _Boxes:
+    return _Boxes(boxes.owner, to_squares(boxes.xyxy), boxes.scores)
+
+
+def _points_in_image(points: Array, squares: Array) -> Array:
+    """Five x then five y ``(N, 10)``, as shares of the square -> image pixels ``(N, 5, 2)``."""
+    corner = squares[:, None, :2]
+    size = squares[:, None, 2:] - corner + 1
+    return points.reshape(-1, 2, 5).transpose(0, 2, 1) * size + corner - 1
+
+
+def _per_image(
+    images: Sequence[NDArray[np.uint8]], boxes: _Boxes, points5: Array
+) -> list[Detections]:
+    detections = []
+    for i, image in enumerate(images):
+        own = boxes.owner == i
+        height, width = image.shape[:2]
+        limit = np.array([width - 1, height - 1] * 2, dtype=np.float64)
+        clipped = np.clip(boxes.xyxy[own], 0, limit)
+        detections.append(Detections.sorted(clipped, boxes.scores[own], points5[own]))
+    return detections
