@@ -43,7 +43,7 @@ def visible_vertices(
     batch, vertices = normals.shape[:2]
     # Slot 0 takes the empty pixels.
     owns_pixel = rast.new_zeros((batch, triangles.shape[0] + 1), dtype=torch.bool)
-    owns_pixel.scatter_(1, rast[..., 3].reshape(batch, -1).long(), True)
+    owns_pixel.scatter_(1, rast[..., 3].flatten(1).long(), True)
     image, triangle = owns_pixel[:, 1:].nonzero(as_tuple=True)
     seen = rast.new_zeros((batch, vertices), dtype=torch.bool)
     seen[image[:, None], triangles[triangle].long()] = True

@@ -61,6 +61,20 @@ def plane_distance(plane: int, x: float, y: float, z: float, w: float, guard: fl
 
 
 @_kernel
+def put_on_plane(plane: int, corner: np.ndarray, guard: float) -> None:
+    """Make a point that was found on a clip plane lie on it exactly.
+
+    Far out, the coordinate across the plane is a small difference of huge numbers.
+    """
+    if plane == 1 or plane == 2:
+        corner[2] = -corner[3] if plane == 1 else corner[3]
+    elif plane == 3 or plane == 4:
+        corner[0] = guard * (-corner[3] if plane == 3 else corner[3])
+    elif plane == 5 or plane == 6:
+        corner[1] = guard * (-corner[3] if plane == 5 else corner[3])
+
+
+@_kernel
 def to_screen(clip: float, w: float, size: int) -> int:
     """Clip coordinate -> integer screen coordinate, rounded half up."""
     position = (clip / w * 0.5 + 0.5) * size * SUBPIXELS
@@ -265,6 +279,7 @@ def clip_triangle(
                     outer, inner, share = there, here, d_there / (d_there - d_here)
                 for j in range(6):
                     cut[kept, j] = outer[j] + share * (inner[j] - outer[j])
+                put_on_plane(plane, cut[kept], guard)
                 kept += 1
         if kept < 3:
             return 0

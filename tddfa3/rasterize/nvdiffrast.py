@@ -30,6 +30,8 @@ def open_nvdiffrast(device: torch.device) -> NvdiffrastRasterizer:
         )
     if not torch.cuda.is_available():
         raise UnavailableError(f"nvdiffrast needs a CUDA device and torch sees none; {_WAY_OUT}")
+    if device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
     return NvdiffrastRasterizer(import_nvdiffrast(), device)
 
 
