@@ -1,0 +1,62 @@
+"""The main job: ``python -m jobs.label INPUT... OUTPUT``.
+
+list shards -> what is not committed yet -> read, decode, label, commit (in actors) -> progress.
+
+Exit codes: 0 all done; 2 bad usage or input; 3 done, but parts of the input could not be read;
+4 stopped early, the same command continues.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.pipeline import config as configs
+from jobs.pipeline.actor import Assignment
+from jobs.pipeline.engine import Engine, FaceEngine
+from jobs.pipeline.planning import Planner
+from jobs.pipeline.pool import cluster_nodes, size_pool
+from jobs.pipeline.ray_session import ray_session
+from jobs.pipeline.reporting import STOPPED, UNUSABLE, Reporter
+from jobs.pipeline.run import Run, config_of, open_run
+from jobs.pipeline.scheduler import Scheduler
+from tddfa3.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
+    """The whole program; tests bring an engine of their own."""
+    engine = engine or FaceEngine()
+    try:
+        config = configs.parse(sys.argv[1:] if argv is None else argv, config_of)
+        return label(open_run(config, engine), engine)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return UNUSABLE
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def label(run: Run, engine: Engine) -> int:
+    """Labels everything of a run that is not committed yet."""
+    config = run.config
+    with ray_session(config) as stop, Reporter(run) as reporter:
+        size = size_pool(config, cluster_nodes())
+        scheduler = Scheduler(
+            run.shards,
+            Planner(config, run.schema, run.store, run.read_options),
+            Assignment(config, engine, run.schema, run.store, run.read_options, size.cpus),
+            size,
+            limit=config.limit,
+            stopping=stop.requested,
+            wait=config.wait,
+            memory_limit=config.actor_memory_gb * 2**30,
+        )
+        for event in scheduler.run():
+            reporter.report(event)
+        if stop.requested():
+            reporter.stopped("stopped by a signal")
+    return reporter.summary()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Batches through the labeler, where one bad image or too small a GPU does not cost the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.pipeline.engine import Labeler
+from jobs.pipeline.loading import LoadedImage, Stopwatch
+
+if TYPE_CHECKING:
+    from tddfa3.face import Face
+
+Image = NDArray[np.uint8]
+
+
+class BatchLabeler:
+    """Calls a labeler with at most ``size`` images, and gives for each its faces or what it raised.
+
+    When the device's memory is too small, ``size`` is halved for good and the images are tried
+    again. When a batch raises anything else, its images are tried one by one, and only the one that
+    raises is given up.
+    """
+
+    def __init__(self, labeler: Labeler, size: int) -> None:
+        self._labeler = labeler
+        self.size = size
+
+    def __call__(self, images: Sequence[Image]) -> list[list[Face] | Exception]:
+        outcomes: list[list[Face] | Exception] = []
+        while len(outcomes) < len(images):
+            batch = images[len(outcomes) : len(outcomes) + self.size]
+            try:
+                outcomes += self._call(batch)
+            except Exception as error:
+                if len(batch) == 1:
+                    outcomes.append(error)
+                elif is_out_of_memory(error):
+                    self.size = max(1, len(batch) // 2)
+                    _free_device_memory()
+                else:
+                    outcomes += [self._alone(image) for image in batch]
+        return outcomes
+
+    def _call(self, batch: Sequence[Image]) -> list[list[Face]]:
+        found = self._labeler(batch)
+        if len(found) != len(batch):
+            raise ValueError(f"the labeler gave {len(found)} results for {len(batch)} images")
+        return list(found)
+
+    def _alone(self, image: Image) -> list[Face] | Exception:
+        try:
+            return self._call([image])[0]
+        except Exception as error:
+            return error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """CUDA's out-of-memory errors, by name: some libraries raise them as plain RuntimeError."""
+    named = type(error).__name__ == "OutOfMemoryError"
+    return named or (isinstance(error, RuntimeError) and "out of memory" in str(error))
+
+
+def _free_device_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def label_in_batches(
+    images: Iterable[LoadedImage], labeler: BatchLabeler, size: int, watch: Stopwatch
+) -> Iterator[tuple[LoadedImage, list[Face] | Exception | None]]:
+    """Each image with its faces, with what the labeler raised for it, or with None where it has no
+    pixels; in the order they came, ``size`` at a time."""
+    source = iter(images)
+    while True:
+        with watch.timed("wait"):
+            batch = list(islice(source, size))
+        if not batch:
+            return
+        with watch.timed("label"):
+            outcomes = iter(labeler([one.image for one in batch if one.image is not None]))
+        for one in batch:
+            yield one, next(outcomes) if one.image is not None else None

@@ -1,0 +1,278 @@
+"""One frozen dataclass from which the command line, the manifest and the documentation come.
+
+Every field has a role. ``rows`` fields change what is written and are part of a run's fingerprint;
+``scheduling`` fields only change how fast it is written; ``action`` fields ask for something once
+and are not taken over by ``--resume``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple
+
+import tyro
+
+from tddfa3.errors import UserError
+
+LANDMARK_SETS = ("68", "106", "106_2d", "134")
+MASKS = ("seg", "seg_visible", "rle")
+
+
+class ActorRange(NamedTuple):
+    """How many actors: ``minimum`` to begin with, up to ``maximum`` (None: as many as fit)."""
+
+    minimum: int
+    maximum: int | None
+
+    @staticmethod
+    def parse(text: str) -> ActorRange:
+        low, colon, high = text.partition(":")
+        try:
+            minimum = int(low)
+            maximum = minimum if not colon else (int(high) if high else None)
+        except ValueError:
+            raise ValueError(f"{text!r} is not MIN or MIN:MAX, for example 2 or 2:8") from None
+        if minimum < 1 or (maximum is not None and maximum < minimum):
+            raise ValueError(f"{text!r}: MIN must be at least 1 and MAX at least MIN")
+        return ActorRange(minimum, maximum)
+
+    def __str__(self) -> str:
+        if self.maximum == self.minimum:
+            return str(self.minimum)
+        return f"{self.minimum}:{'' if self.maximum is None else self.maximum}"
+
+
+ONE_OR_MORE = ActorRange(1, None)
+
+
+def _several_of(allowed: Sequence[str]) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
+    def parse(args: Sequence[str]) -> tuple[str, ...]:
+        values = tuple(v for v in args[0].split(",") if v and v != "none")
+        for value in values:
+            if value not in allowed:
+                raise ValueError(f"{value!r} is not one of {', '.join(allowed)}, none")
+        return tuple(v for v in allowed if v in values)
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(allowed) + "}",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join(value) or "none"],
+    )
+
+
+_ACTORS = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="MIN[:MAX]",
+    instance_from_str=lambda args: ActorRange.parse(args[0]),
+    is_instance=lambda value: isinstance(value, ActorRange),
+    str_from_instance=lambda value: [str(value)],
+)
+
+
+def _text(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar)
+
+
+def _rows(default: Any) -> Any:
+    return field(default=default, metadata={"role": "rows"})
+
+
+def _scheduling(default: Any) -> Any:
+    return field(default=default, metadata={"role": "scheduling"})
+
+
+def _action(default: Any) -> Any:
+    return field(default=default, metadata={"role": "action"})
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """Label every face of a data set: images in, Parquet (and meshes, textures, overlays) out.
+
+    The same command continues a run that was stopped; what is committed is never done twice.
+    """
+
+    paths: Annotated[tyro.conf.Positional[tuple[str, ...]], _text("INPUT... OUTPUT")] = field(
+        default=(), metadata={"role": "paths"}
+    )
+    """One or more inputs (folder, .tar, .zip, .parquet, list of URIs, glob; local or s3://), then
+    the folder that gets the labels."""
+
+    assets: Annotated[str, _text("DIR")] = field(default="", metadata={"role": "paths"})
+    """Bundle with the networks and the face model (python -m tddfa3.assets makes one)."""
+
+    detector: Literal["retinaface", "mtcnn", "none"] = _rows("retinaface")
+    """How faces are found; none: every image is a 224x224 crop already."""
+    backbone: Literal["resnet50", "mbnetv3"] = _rows("resnet50")
+    """The network from crop to coefficients."""
+    faces: Literal["best", "largest", "all"] = _rows("best")
+    """Which faces of an image are labelled."""
+    landmarks: Annotated[tuple[str, ...], _several_of(LANDMARK_SETS)] = _rows(("68",))
+    """Landmark sets, separated by commas, or none."""
+    masks: Annotated[tuple[str, ...], _several_of(MASKS)] = _rows(("seg", "seg_visible"))
+    """Part masks: seg (occlusion ignored), seg_visible, rle (COCO, on the original image)."""
+    meshes: Literal["none", "pca", "extracted", "both"] = _rows("none")
+    """Meshes as files: with the model's texture, the photograph's, or both."""
+    mesh_format: Literal["obj", "ply", "glb"] = _rows("ply")
+    """File format of the meshes."""
+    textures: Literal["none", "jpg", "png", "webp"] = _rows("none")
+    """UV textures taken from the photograph, as files."""
+    overlays: Literal["none", "jpg"] = _rows("none")
+    """Pictures of the labels drawn over the photograph, as files."""
+    image_column: Annotated[str, _text("NAME")] = _rows("")
+    """Column of Parquet shards that holds the image bytes; empty: find it."""
+    max_pixels: Annotated[int, _text("N")] = _rows(100_000_000)
+    """Larger images are not decoded; they get the status too_large."""
+    chunk_images: Annotated[int, _text("N")] = _rows(256)
+    """Most images in a chunk, the unit of work, of retry and of commit."""
+    chunk_bytes: Annotated[int, _text("N")] = _rows(256 * 2**20)
+    """Most encoded bytes in a chunk."""
+    limit: Annotated[int, _text("N")] = _rows(0)
+    """Label the first N images only; 0: all."""
+
+    device: Literal["auto", "cpu", "cuda"] = _scheduling("auto")
+    """Where the networks run."""
+    rasterizer: Literal["auto", "nvdiffrast", "cpu"] = _scheduling("auto")
+    """What draws triangles: nvdiffrast needs CUDA; cpu works everywhere."""
+    batch: Annotated[int, _text("N")] = _scheduling(16)
+    """Images labelled at once; halved by itself when the GPU's memory is too small."""
+    actors: Annotated[ActorRange, _ACTORS] = field(
+        default=ONE_OR_MORE, metadata={"role": "scheduling"}
+    )
+    """Labelling processes: starts with MIN, grows to MAX as the cluster allows (1: as many as
+    fit)."""
+    gpus_per_actor: Annotated[float, _text("F")] = _scheduling(-1.0)
+    """GPUs of an actor, fractions allowed; -1: one where the cluster has GPUs, else none."""
+    cpus_per_actor: Annotated[int, _text("N")] = _scheduling(0)
+    """CPUs (and threads) of an actor; 0: the node's CPUs shared evenly."""
+    actor_memory_gb: Annotated[float, _text("F")] = _scheduling(0.0)
+    """An actor that holds more memory than this is replaced between chunks; 0: never."""
+    ray_address: Annotated[str, _text("local|auto|HOST")] = _scheduling("local")
+    """local starts an own Ray on this machine; auto or HOST joins a cluster."""
+    wait: Annotated[float, _text("SECONDS")] = _scheduling(0.0)
+    """Give up when no actor could be started for so long; 0: wait for ever."""
+    s3_endpoint: Annotated[str, _text("URL")] = _scheduling("")
+    """Endpoint of the S3 server, when it is not AWS."""
+
+    retry_failed: bool = _action(False)
+    """Do the images again whose rows say that they failed."""
+    accept_changed: bool = _action(False)
+    """Label shards again whose content changed since they were first seen; old rows stay."""
+    resume: Annotated[str, _text("OUTPUT")] = _action("")
+    """Continue the run in OUTPUT with everything taken from its manifest."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.paths[:-1]
+
+    @property
+    def output(self) -> str:
+        return self.paths[-1]
+
+
+def field_names(role: str) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(LabelConfig) if f.metadata["role"] == role)
+
+
+def option_name(field_name: str) -> str:
+    return "--" + field_name.replace("_", "-")
+
+
+def check(config: LabelConfig) -> LabelConfig:
+    """The config itself when every value can be used; else :class:`UserError` naming the option."""
+    if len(config.paths) < 2:
+        raise UserError("say where from and where to: python -m jobs.label INPUT... OUTPUT")
+    if not config.assets:
+        raise UserError(
+            "--assets DIR is missing; python -m tddfa3.assets --help tells how to get one"
+        )
+    for name, lowest in (
+        ("max_pixels", 1),
+        ("chunk_images", 1),
+        ("chunk_bytes", 1),
+        ("limit", 0),
+        ("batch", 1),
+        ("cpus_per_actor", 0),
+        ("actor_memory_gb", 0),
+        ("wait", 0),
+    ):
+        value = getattr(config, name)
+        if not math.isfinite(value) or value < lowest:
+            raise UserError(f"{option_name(name)} {value}: must be at least {lowest}")
+    gpus = config.gpus_per_actor
+    if gpus != -1 and not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
+        raise UserError(
+            f"--gpus-per-actor {gpus}: must be -1 (choose), between 0 and 1, or a whole number"
+        )
+    if config.device == "cuda" and gpus == 0:
+        raise UserError("--device cuda needs a GPU, but --gpus-per-actor is 0")
+    return config
+
+
+def to_json(config: LabelConfig) -> dict[str, Any]:
+    """What the manifest keeps: every field but the actions, as JSON values."""
+    kept = {n: getattr(config, n) for r in ("paths", "rows", "scheduling") for n in field_names(r)}
+    kept["paths"], kept["actors"] = list(config.paths), str(config.actors)
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
+
+
+def from_json(values: Mapping[str, Any]) -> LabelConfig:
+    """The inverse of :func:`to_json`; fields that this version does not know are refused."""
+    unknown = set(values) - {f.name for f in dataclasses.fields(LabelConfig)}
+    if unknown:
+        raise UserError(
+            f"the manifest has options this version does not know: {', '.join(sorted(unknown))}"
+        )
+    given: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+    if "actors" in given:
+        given["actors"] = ActorRange.parse(given["actors"])
+    return LabelConfig(**given)
+
+
+def parse(argv: Sequence[str], read_manifest: Callable[[LabelConfig], LabelConfig]) -> LabelConfig:
+    """The command line as a checked config; exits with code 2 when it cannot be understood.
+
+    ``read_manifest`` gives the config kept in the output to be resumed: with ``--resume`` its
+    values are the defaults, so that other options on the same line still count.
+    """
+    argv = _positionals_first(argv)
+    config = _parse(argv, LabelConfig())
+    if config.resume:
+        if config.paths:
+            raise UserError("--resume OUTPUT takes the inputs from its manifest; give no others")
+        config = _parse(argv, read_manifest(config))
+    return check(config)
+
+
+def _parse(argv: Sequence[str], default: LabelConfig) -> LabelConfig:
+    return tyro.cli(
+        LabelConfig,
+        prog="python -m jobs.label",
+        args=list(argv),
+        default=default,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _positionals_first(argv: Sequence[str]) -> list[str]:
+    """Options may stand between INPUT and OUTPUT; argparse's rules want positionals together."""
+    flags = {option_name(f.name) for f in dataclasses.fields(LabelConfig) if f.default is False}
+    flags |= {"--help", "-h"}
+    positionals: list[str] = []
+    options: list[str] = []
+    rest = iter(argv)
+    for word in rest:
+        if word == "--":
+            positionals += rest
+        elif not word.startswith("-") or word == "-":
+            positionals.append(word)
+        else:
+            options.append(word)
+            if word not in flags and "=" not in word:
+                options += [value for value in [next(rest, None)] if value is not None]
+    return [*positionals, *options]

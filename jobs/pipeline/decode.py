@@ -1,0 +1,121 @@
+"""Encoded bytes to RGB pixels, or a reason why not. Never raises for what the bytes contain.
+
+The format is recognised by content; names and extensions are ignored. EXIF orientation is applied,
+so that "image pixels" are the pixels a viewer shows. Animated files give their first frame. Alpha
+is dropped, not composited: the colour stored under transparent pixels is used, as
+``Image.convert("RGB")`` does. Sixteen-bit grey is scaled to eight bits, not clipped.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# What PIL may open. Left out on purpose: formats that run other programs or fetch other files
+# (EPS by ghostscript, WMF, FITS, HDF5 stubs, …), and containers that hold no photograph.
+_WANTED = (
+    "JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "ICO", "TGA", "JPEG2000", "AVIF",
+    "QOI", "PCX", "SGI",
+)  # fmt: skip
+Image.init()
+FORMATS = [name for name in _WANTED if name in Image.OPEN]
+
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+
+# A file that begins like this is an image; when Pillow does not know it, it is a damaged one.
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
+
+# Pillow's own pixel limit is one number per process and warns at its half; `decode` checks the
+# caller's limit against the header before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFailure:
+    """Why there are no pixels: ``status`` as the row's, ``error`` for a person."""
+
+    status: str
+    error: str
+
+
+class Decoded(NamedTuple):
+    """``image`` (H, W, 3) uint8 RGB, or a failure; the size is known for both when it could be."""
+
+    image: NDArray[np.uint8] | None
+    failure: DecodeFailure | None
+    size: tuple[int, int] | None
+
+
+def decode(data: bytes, max_pixels: int = 100_000_000) -> Decoded:
+    """Decodes one encoded image; the size (width, height) is after EXIF rotation."""
+    if not data:
+        return _failed("decode_error", "zero bytes")
+    try:
+        return _decode(data, max_pixels)
+    except UnidentifiedImageError:
+        if data.startswith(_MAGIC):
+            return _failed("decode_error", f"damaged header (begins {data[:8].hex()})")
+        return _failed("unsupported", f"not an image of a known format (begins {data[:8].hex()})")
+    except MemoryError:
+        return _failed("decode_error", "not enough memory to decode")
+    # Pillow's plugins raise whatever a damaged file leads them to: OSError, SyntaxError,
+    # ValueError, struct.error, IndexError, KeyError, TypeError, EOFError, zlib.error.
+    except Exception as error:
+        return _failed("decode_error", f"{type(error).__name__}: {error}"[:300])
+
+
+def _decode(data: bytes, max_pixels: int) -> Decoded:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            why = f"{width} x {height} pixels; the limit is {max_pixels} (--max-pixels)"
+            return _failed("too_large", why, (width, height))
+        image.load()
+        upright = _upright(image)
+        if upright.mode == "LAB":
+            return _failed("unsupported", "colours in CIELAB", upright.size)
+        pixels = to_rgb(upright)
+    return Decoded(pixels, None, (pixels.shape[1], pixels.shape[0]))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image  # damaged EXIF: the pixels are still good
+
+
+def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8, contiguous, from any of Pillow's modes."""
+    grey: NDArray[Any]
+    if image.mode in _SIXTEEN_BIT:
+        grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535
+    elif image.mode == "I":
+        grey = _scaled_integers(np.asarray(image))
+    elif image.mode == "F":
+        grey = _scaled_floats(np.asarray(image))
+    else:
+        return np.ascontiguousarray(np.asarray(image.convert("RGB")))
+    return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _scaled_integers(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Pillow opens some 16-bit grey files as 32-bit integers: 0..65535 unless values are larger."""
+    top = 255 if values.max(initial=0) <= 255 else max(65535, int(values.max()))
+    return np.clip(values, 0, top).astype(np.float64) * (255.0 / top) + 0.5
+
+
+def _scaled_floats(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Floating-point grey: 0..1 when nothing exceeds 1, else 0..255; NaN is black."""
+    values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=255.0, neginf=0.0)
+    scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
+    return np.clip(values * scale, 0, 255) + 0.5
+
+
+def _failed(status: str, error: str, size: tuple[int, int] | None = None) -> Decoded:
+    return Decoded(None, DecodeFailure(status, error), size)

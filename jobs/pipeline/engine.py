@@ -1,0 +1,119 @@
+"""What the job needs of the library: the facts about its assets, and a labeler built from them.
+
+The job sees the library through these two calls only, so that its own machinery is tested with
+labelers that crash, hang or do nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from jobs.pipeline.config import LabelConfig
+from tddfa3.errors import UnavailableError, UserError
+
+COEFFICIENTS = ("id", "exp", "alb", "angle", "sh", "trans")
+
+
+@dataclass(frozen=True)
+class AssetFacts:
+    """What of the assets reaches the schema and the manifest."""
+
+    name: str
+    digest: str
+    source: str = ""
+    licence: str = ""
+    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    coefficients: Mapping[str, int] = field(
+        default_factory=lambda: dict(zip(COEFFICIENTS, (80, 64, 80, 3, 27, 3), strict=True))
+    )
+    landmarks: Mapping[str, int] = field(default_factory=lambda: {"68": 68, "106": 106, "134": 134})
+    part_names: tuple[str, ...] = ()
+
+
+Labeler = Any
+"""``labeler(images: Sequence[(H, W, 3) uint8 RGB]) -> list[list[tddfa3.face.Face]]``."""
+
+
+class Engine(Protocol):
+    """Picklable; ``facts`` runs in the driver, ``build`` in every actor."""
+
+    def facts(self, config: LabelConfig) -> AssetFacts: ...
+
+    def build(self, config: LabelConfig, threads: int) -> Labeler: ...
+
+
+class FaceEngine:
+    """The real one: :class:`tddfa3.labeler.FaceLabeler` on the bundle of ``--assets``."""
+
+    def facts(self, config: LabelConfig) -> AssetFacts:
+        """Reads the bundle's description (no weights) and refuses what it cannot do."""
+        from tddfa3.assets.bundle import AssetBundle
+
+        bundle = AssetBundle.load(config.assets)
+        _check_offered("--backbone", config.backbone, bundle.backbones, config.assets)
+        if config.detector != "none":
+            _check_offered("--detector", config.detector, bundle.detectors, config.assets)
+        if config.ray_address == "local":
+            check_device(config)
+        described = bundle.describe()
+        return AssetFacts(
+            name=bundle.name,
+            digest=bundle.digest,
+            source=bundle.source,
+            licence=bundle.licence,
+            files={str(name): dict(value) for name, value in bundle.files.items()},
+            coefficients=bundle.sizes.as_dict(),
+            landmarks=described["landmarks"],
+            part_names=tuple(described["parts"]),
+        )
+
+    def build(self, config: LabelConfig, threads: int) -> Labeler:
+        from tddfa3.assets.bundle import AssetBundle
+        from tddfa3.labeler import FaceLabeler
+        from tddfa3.outputs import Outputs
+
+        return FaceLabeler(
+            AssetBundle.load(config.assets),
+            detector=config.detector,
+            backbone=config.backbone,
+            device=config.device,
+            faces=config.faces,
+            outputs=Outputs(
+                landmarks=config.landmarks,
+                masks=config.masks,
+                meshes=mesh_sources(config.meshes),
+                textures=() if config.textures == "none" else ("extracted",),
+            ),
+            rasterizer=config.rasterizer,
+            batch=config.batch,
+            threads=threads,
+        )
+
+
+def mesh_sources(meshes: str) -> tuple[str, ...]:
+    """``--meshes`` as the colour sources to write."""
+    return {"none": (), "both": ("pca", "extracted")}.get(meshes, (meshes,))
+
+
+def check_device(config: LabelConfig) -> None:
+    """Refuses a device or rasterizer that this machine lacks, before anything is started."""
+    if config.device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UnavailableError(
+                "--device cuda: PyTorch sees no CUDA device here; use --device cpu or auto"
+            )
+    if config.rasterizer == "nvdiffrast" and importlib.util.find_spec("nvdiffrast") is None:
+        raise UnavailableError(
+            "--rasterizer nvdiffrast: the package nvdiffrast is not installed; "
+            "use --rasterizer cpu or auto"
+        )
+
+
+def _check_offered(option: str, value: str, offered: Sequence[str], assets: str) -> None:
+    if value not in offered:
+        raise UserError(f"{option} {value}: {assets} holds only {', '.join(offered) or 'none'}")

@@ -1,0 +1,154 @@
+"""Reading and decoding ahead of the networks, in threads, within a bound on memory."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.pipeline.decode import DecodeFailure, decode
+from jobs.pipeline.rows import ImageRecord
+from jobs.pipeline.shards.model import Member, ShardReadError
+
+# Decoded pixels of one chunk that may wait for the networks, and images on their way.
+MOST_BYTES = 256 * 2**20
+MOST_IMAGES = 64
+
+
+@dataclass(slots=True)
+class LoadedImage:
+    """One image of a chunk: pixels, or why there are none."""
+
+    record: ImageRecord
+    image: NDArray[np.uint8] | None
+    failure: DecodeFailure | None
+
+
+class Stopwatch:
+    """Seconds per stage of a chunk's way, summed over threads."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def add(self, stage: str, seconds: float) -> None:
+        with self._lock:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+    def timed(self, stage: str) -> AbstractContextManager[None]:
+        return _Timed(self, stage)
+
+
+class _Timed(AbstractContextManager[None]):
+    def __init__(self, watch: Stopwatch, stage: str) -> None:
+        self._watch, self._stage = watch, stage
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *error: object) -> None:
+        self._watch.add(self._stage, time.perf_counter() - self._start)
+
+
+Read = Iterable[tuple[Member, bytes | ShardReadError]]
+
+
+class ImageLoader:
+    """Iterates over the images of a chunk, read and decoded in the background.
+
+    Reading begins at once, in a thread of its own, and stops when ``MOST_IMAGES`` images or
+    ``MOST_BYTES`` of pixels wait to be taken. Use it as a context manager: leaving it stops the
+    reading. What ``read`` raises is raised by the iteration.
+
+    Args:
+        read: called in the reading thread; gives members with their bytes.
+        decoders: where decoding runs.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Read],
+        shard_id: str,
+        max_pixels: int,
+        decoders: Executor,
+        watch: Stopwatch,
+    ) -> None:
+        self._read = read
+        self._shard_id, self._max_pixels = shard_id, max_pixels
+        self._decoders, self._watch = decoders, watch
+        self._ready: queue.SimpleQueue[Future[LoadedImage] | BaseException | None]
+        self._ready = queue.SimpleQueue()
+        self._room = threading.Condition()
+        self._waiting_images = self._waiting_bytes = 0
+        self._stopped = False
+        self._thread = threading.Thread(target=self._read_all, name="reading", daemon=True)
+
+    def __enter__(self) -> ImageLoader:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._room:
+            self._stopped = True
+            self._room.notify_all()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[LoadedImage]:
+        while (item := self._ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            loaded = item.result()
+            with self._room:
+                self._waiting_images -= 1
+                self._waiting_bytes -= 0 if loaded.image is None else loaded.image.nbytes
+                self._room.notify_all()
+            yield loaded
+
+    def _read_all(self) -> None:
+        try:
+            members = iter(self._read())
+            while self._wait_for_room():
+                with self._watch.timed("read"):
+                    item = next(members, None)
+                if item is None:
+                    break
+                if isinstance(item[1], ShardReadError) and item[1].kind == "changed":
+                    raise item[1]  # not a property of the image: the chunk must not be committed
+                self._ready.put(self._decoders.submit(self._load, *item))
+            self._ready.put(None)
+        except BaseException as error:
+            self._ready.put(error)
+
+    def _wait_for_room(self) -> bool:
+        with self._room:
+            self._room.wait_for(
+                lambda: (
+                    self._stopped
+                    or (self._waiting_images < MOST_IMAGES and self._waiting_bytes < MOST_BYTES)
+                )
+            )
+            self._waiting_images += 1
+            return not self._stopped
+
+    def _load(self, member: Member, data: bytes | ShardReadError) -> LoadedImage:
+        if isinstance(data, ShardReadError):
+            status = "too_large" if data.kind == "too_large" else "decode_error"
+            record = ImageRecord(self._shard_id, member.key)
+            return LoadedImage(record, None, DecodeFailure(status, str(data)))
+        with self._watch.timed("decode"):
+            image, failure, size = decode(data, self._max_pixels)
+            width, height = size or (None, None)
+            digest = hashlib.sha256(data).hexdigest()
+        record = ImageRecord(self._shard_id, member.key, width, height, digest)
+        if image is not None:
+            with self._room:
+                self._waiting_bytes += image.nbytes
+        return LoadedImage(record, image, failure)

@@ -1,0 +1,116 @@
+"""Files beside the rows: meshes, textures, overlays; published before the part that names them.
+
+Names are a function of the image and the face, so a chunk that is done again writes the same names.
+An object that is there already is kept, and its own digest goes into the row: another driver may
+have made it on another device, with other last bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.names import escape_key, shard_path
+from jobs.pipeline.rows import ImageRecord, Row
+from jobs.pipeline.store import Store
+from tddfa3.mesh import encode_mesh
+
+if TYPE_CHECKING:
+    from tddfa3.face import Face
+
+_QUALITY = {
+    "jpg": [cv2.IMWRITE_JPEG_QUALITY, 90],
+    "webp": [cv2.IMWRITE_WEBP_QUALITY, 90],
+    "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFile:
+    """A file still to be made; ``column`` is the row's column without ``_uri``."""
+
+    column: str
+    rel: str
+    encode: Callable[[], bytes]
+
+
+def image_files(
+    config: LabelConfig, image: ImageRecord, pixels: NDArray[np.uint8], faces: Sequence[Face]
+) -> list[tuple[int, ObjectFile]]:
+    """The files of an image, each with the index of the face whose row names it."""
+    name = f"{shard_path(image.shard)}/{escape_key(image.key)}"
+    files = [
+        (row, file)
+        for row, face in enumerate(faces)
+        for file in _face_files(config, f"{name}_{face.face_index}", face)
+    ]
+    if config.overlays != "none":
+        encode = partial(_encode_overlay, pixels, faces, config.overlays)
+        files.append((0, ObjectFile("overlay", f"overlays/{name}.{config.overlays}", encode)))
+    return files
+
+
+def _face_files(config: LabelConfig, name: str, face: Face) -> Iterator[ObjectFile]:
+    for source, mesh in face.meshes.items():
+        kind = f"_{source}" if config.meshes == "both" else ""
+        encode = partial(encode_mesh, mesh, config.mesh_format)
+        rel = f"meshes/{name}{kind}.{config.mesh_format}"
+        yield ObjectFile(f"mesh_{source}", rel, encode)
+    texture = face.textures.get("extracted")
+    if texture is not None:
+        encode = partial(encode_image, texture, config.textures)
+        yield ObjectFile("texture", f"textures/{name}.{config.textures}", encode)
+
+
+def encode_image(image: NDArray[np.uint8], fmt: str) -> bytes:
+    """(H, W, 3) RGB as jpg, webp or png."""
+    written, data = cv2.imencode(f".{fmt}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITY[fmt])
+    if not written:
+        raise ValueError(f"{fmt}: cannot encode {image.dtype} {image.shape}")
+    return data.tobytes()
+
+
+def _encode_overlay(pixels: NDArray[np.uint8], faces: Sequence[Face], fmt: str) -> bytes:
+    from tddfa3.draw import overlay
+
+    return encode_image(overlay(pixels, faces), fmt)
+
+
+class ObjectWriter:
+    """Encodes and publishes in threads; blocks the caller while ``most`` files are unfinished, so
+    that a slow store slows labelling down instead of filling the memory."""
+
+    def __init__(self, store: Store, threads: int, most: int | None = None) -> None:
+        self._store = store
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="objects")
+        self._free = threading.BoundedSemaphore(most or 4 * threads)
+
+    def submit(self, file: ObjectFile) -> Future[Row]:
+        """The row's values for the file: its URI, size and digest."""
+        self._free.acquire()
+        future = self._pool.submit(self._write, file)
+        future.add_done_callback(lambda _: self._free.release())
+        return future
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _write(self, file: ObjectFile) -> Row:
+        data: Any = file.encode()
+        if not self._store.publish_new(file.rel, data):
+            data = self._store.read(file.rel)
+        return {
+            f"{file.column}_uri": file.rel,
+            f"{file.column}_bytes": len(data),
+            f"{file.column}_sha256": hashlib.sha256(data).hexdigest(),
+        }

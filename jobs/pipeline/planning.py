@@ -1,0 +1,178 @@
+"""From a shard to the chunks of it that are still to be done. Runs as a Ray task, one per shard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jobs.pipeline.chunks import ANNOTATIONS, Chunk, cut, part_name
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.index import load_index, save_index
+from jobs.pipeline.names import shard_path
+from jobs.pipeline.parts import encode_part, read_footer
+from jobs.pipeline.rows import ImageRecord, to_table
+from jobs.pipeline.schema import IMAGE_FAILURES, LabelSchema
+from jobs.pipeline.shards import ReadOptions, Shard, ShardIndex, index_shard
+from jobs.pipeline.store import Store
+from tddfa3.errors import UserError
+
+SUPERSEDED = "_run/superseded"
+ERROR_PART = "shard_error.parquet"
+_MOST_GENERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class ChunkOrder:
+    """One chunk to be labelled.
+
+    Attributes:
+        crashed: positions in the chunk of images known to kill the process; they are not touched.
+        careful: one image at a time through the labeler.
+        redo: there is a part file already; it is replaced, and what failed in it is done again.
+    """
+
+    shard: Shard
+    chunk: Chunk
+    crashed: frozenset[int] = frozenset()
+    careful: bool = False
+    redo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PendingShard:
+    """What is left of one shard.
+
+    Attributes:
+        images, chunks: of the shard, as far as they belong to the run.
+        pending: the chunks that are not committed.
+        error: why the shard could not be listed to its end, or None.
+    """
+
+    shard: Shard
+    images: int
+    chunks: int
+    pending: tuple[ChunkOrder, ...]
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """``was_broken``: an earlier listing of the shard did not reach its end."""
+
+    shard: Shard
+    chunks: list[Chunk]
+    error: str | None
+    was_broken: bool
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What planning needs to know of the run; picklable."""
+
+    config: LabelConfig
+    schema: LabelSchema
+    store: Store
+    read_options: ReadOptions
+
+    def plan(self, shard: Shard, limit: int | None = None) -> PendingShard:
+        """Lists the shard, or takes the list that is kept, and finds what is not committed.
+
+        ``limit``: only so many of its images belong to the run.
+
+        Raises:
+            UserError: its content changed since it was first seen, without ``--accept-changed``.
+            StoreError: fatal kinds only; a shard that can't be read is a plan with an ``error``.
+        """
+        listed = self._current(shard)
+        shard, chunks, error = listed.shard, listed.chunks, listed.error
+        if limit is not None and limit < sum(chunk.count for chunk in chunks):
+            chunks, error = _first_images(chunks, limit), None
+        folder = f"{ANNOTATIONS}/{shard_path(shard.id)}"
+        parts = {entry.rel: entry.size for entry in self.store.list(folder)}
+        self._state_error(shard, error, f"{folder}/{ERROR_PART}", parts)
+        pending = tuple(
+            ChunkOrder(shard, chunk, redo=part_name(chunk) in parts)
+            for chunk in chunks
+            if self._is_pending(chunk, parts, listed.was_broken)
+        )
+        return PendingShard(shard, sum(c.count for c in chunks), len(chunks), pending, error)
+
+    def _is_pending(self, chunk: Chunk, parts: dict[str, int], was_broken: bool) -> bool:
+        rel = part_name(chunk)
+        if rel not in parts:
+            return True
+        if not (was_broken or self.config.retry_failed):
+            return False
+        footer = read_footer(self.store, rel, parts[rel])
+        # The last chunk of a shard that was cut short may have more images by now.
+        grown = footer["chunk"]["count"] != chunk.count
+        return grown or any(footer["counts"]["status"].get(s) for s in IMAGE_FAILURES)
+
+    def _state_error(
+        self, shard: Shard, error: str | None, rel: str, parts: dict[str, int]
+    ) -> None:
+        """One row for the rest of a shard that can't be read; taken away when it can."""
+        if error is not None:
+            row = ImageRecord(shard.id, "").row("shard_error", error) | {"key": None}
+            about = {"chunk": {"shard": shard.id, "shard_etag": shard.etag, "count": 0}}
+            self.store.publish(rel, encode_part(to_table([row], self.schema, about)))
+        elif rel in parts:
+            self.store.delete(rel)
+
+    def _current(self, first: Shard) -> _Listed:
+        """The list of the shard's present content, made now unless it is kept.
+
+        Content that changed gets an id of its own (``<id>@2``, ``@3``, ...), so that the rows of
+        the old content stay what they are and no image of the new one is taken for done.
+        """
+        for generation in range(1, _MOST_GENERATIONS):
+            shard = first if generation == 1 else replace(first, id=f"{first.id}@{generation}")
+            kept = load_index(self.store, shard.id)
+            if kept is None:
+                if generation > 1:
+                    self._supersede(first, shard)
+                return self._list(shard, index_shard(shard, self.read_options), was_broken=False)
+            changed = kept.difference(shard) is not None
+            if not changed and kept.error is None:
+                return _Listed(shard, kept.chunks(*self._limits), None, was_broken=False)
+            if kept.error is not None:
+                index = index_shard(shard, self.read_options)
+                if not changed or _continues(kept.index, index):
+                    return self._list(shard, index, was_broken=True)
+        raise UserError(f"shard {first.id} changed too often; label it into another OUTPUT")
+
+    @property
+    def _limits(self) -> tuple[int, int]:
+        return self.config.chunk_images, self.config.chunk_bytes
+
+    def _list(self, shard: Shard, index: ShardIndex, *, was_broken: bool) -> _Listed:
+        save_index(self.store, shard, index, *self._limits)
+        return _Listed(shard, cut(index, *self._limits), index.error, was_broken)
+
+    def _supersede(self, old: Shard, new: Shard) -> None:
+        """The mark that tells readers which rows are of content that is no longer there."""
+        if not self.config.accept_changed:
+            raise UserError(
+                f"shard {old.id} changed since this run first saw it; --accept-changed labels it "
+                f"again (as {new.id}; the old rows stay), or choose another OUTPUT"
+            )
+        mark = {"shard": old.id, "by": new.id, "size": new.size, "etag": new.etag}
+        name = f"{SUPERSEDED}/{shard_path(new.id)}.json"
+        self.store.publish(name, json.dumps(mark).encode())
+
+
+def _continues(old: ShardIndex, new: ShardIndex) -> bool:
+    """Whether all that changed is that a shard which broke off goes on now."""
+    first = new.members[: len(old.members)]
+    return [(m.key, m.offset) for m in old.members] == [(m.key, m.offset) for m in first]
+
+
+def _first_images(chunks: Sequence[Chunk], limit: int) -> list[Chunk]:
+    kept = []
+    for chunk in chunks:
+        if limit <= 0:
+            break
+        kept.append(replace(chunk, count=min(chunk.count, limit)))
+        limit -= chunk.count
+    return kept

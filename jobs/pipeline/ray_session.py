@@ -1,0 +1,93 @@
+"""Ray for the time of one run: an embedded one that keeps quiet, or a cluster that is joined."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import ray
+
+from jobs.pipeline.config import LabelConfig
+from tddfa3.errors import UserError
+
+# Nothing of size goes through the object store: orders and counts only.
+_OBJECT_STORE_BYTES = 80 * 2**20
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SECOND_SIGNAL_EXIT = 4
+
+
+class StopRequest:
+    """The first SIGINT or SIGTERM asks the run to stop; the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self._signals = 0
+        self._before: dict[int, Any] = {}
+
+    def requested(self) -> bool:
+        return self._signals > 0
+
+    def install(self) -> None:
+        """Call it after ``ray.init``, which sets a SIGTERM handler of its own."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._received) for number in _SIGNALS}
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        if self._signals > 1:
+            os._exit(_SECOND_SIGNAL_EXIT)
+
+
+@contextmanager
+def ray_session(config: LabelConfig) -> Iterator[StopRequest]:
+    """Ray as ``--ray-address`` says; one that this process is connected to already is used as is.
+
+    Raises UserError when the cluster can't be reached.
+    """
+    stop = StopRequest()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(config.ray_address)
+    stop.install()
+    try:
+        yield stop
+    finally:
+        if ours:
+            ray.shutdown()
+        stop.restore()
+
+
+def _connect(address: str) -> None:
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == "local":
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options |= {
+            "num_cpus": len(os.sched_getaffinity(0)),
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+        }
+    # Ray's default would be to hide the GPUs from actors that ask for none, with a warning.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        ray.init(address=address, **options)
+    except Exception as error:
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(f"--ray-address {address}: {why}") from None
+    _silence_raylet()
+
+
+def _silence_raylet() -> None:
+    """Ray prints a page for every actor that dies; the scheduler says it in one line."""
+    with suppress(ImportError, AttributeError, KeyError):
+        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+
+        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")

@@ -1,0 +1,210 @@
+"""A run: its manifest, its fingerprint, and whether an output may be continued.
+
+``_run/manifest.json`` is created once and never changed. Everything here only reads until all that
+can be refused has been refused; creating the manifest is the first thing that is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import tddfa3
+from jobs.pipeline import config as configs
+from jobs.pipeline.config import LabelConfig, option_name
+from jobs.pipeline.engine import AssetFacts, Engine
+from jobs.pipeline.schema import FORMAT_VERSION, LabelSchema
+from jobs.pipeline.shards import ReadOptions, Shard, list_shards
+from jobs.pipeline.store import Store, parse_url
+from tddfa3.errors import UserError
+
+MANIFEST = "_run/manifest.json"
+_PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch", "torchvision")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One start of a run; ``resumed`` tells whether there was a manifest already."""
+
+    id: str
+    config: LabelConfig
+    store: Store
+    schema: LabelSchema
+    shards: tuple[Shard, ...]
+    read_options: ReadOptions
+    resumed: bool
+
+
+def open_run(config: LabelConfig, engine: Engine) -> Run:
+    """Checks everything that can be checked without work, then creates or joins the manifest.
+
+    Raises:
+        UserError: something given cannot be used, or OUTPUT belongs to something else; then
+            nothing has been written.
+    """
+    refuse_secrets(config)
+    facts = engine.facts(config)
+    options = read_options(config)
+    store = output_store(config)
+    shards = tuple(list_shards(config.inputs, options))
+    fields = fingerprint_fields(config, facts)
+    manifest = read_manifest(store)
+    resumed = manifest is not None
+    if manifest is None:
+        _refuse_foreign(store)
+        manifest = make_manifest(config, facts, fields, shards)
+        if not store.publish_new(MANIFEST, _encode(manifest)):
+            manifest = read_manifest(store) or manifest  # another driver was quicker
+    _refuse_difference(manifest["fingerprint_fields"], fields, store)
+    schema = LabelSchema(facts, manifest["fingerprint"], manifest["versions"])
+    return Run(_new_id(), config, store, schema, shards, options, resumed)
+
+
+def read_options(config: LabelConfig) -> ReadOptions:
+    return ReadOptions(
+        s3_endpoint=config.s3_endpoint or None, image_column=config.image_column or None
+    )
+
+
+def output_store(config: LabelConfig) -> Store:
+    kind, root = parse_url(config.output)
+    if kind == "local" and os.path.lexists(root) and not os.path.isdir(root):
+        raise UserError(f"{config.output}: OUTPUT is a file; give a folder that is new or empty")
+    return Store.open(config.output, s3_endpoint=config.s3_endpoint or None)
+
+
+def read_manifest(store: Store) -> dict[str, Any] | None:
+    """The manifest of an output, None if there is none. Raises UserError if it is damaged."""
+    data = store.read_or_none(MANIFEST)
+    if data is None:
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(data)
+        known = manifest["format"] == FORMAT_VERSION
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{store.uri(MANIFEST)}: not a manifest of this program") from None
+    if not known:
+        raise UserError(
+            f"{store.uri(MANIFEST)}: format {manifest['format']}, this version writes "
+            f"{FORMAT_VERSION}; use the version that wrote it, or another OUTPUT"
+        )
+    return manifest
+
+
+def config_of(given: LabelConfig) -> LabelConfig:
+    """For ``--resume OUTPUT``: the config kept in its manifest."""
+    store = Store.open(given.resume, s3_endpoint=given.s3_endpoint or None)
+    manifest = read_manifest(store)
+    if manifest is None:
+        raise UserError(f"--resume {given.resume}: no run there ({MANIFEST} is missing)")
+    kept = configs.from_json(manifest["config"])
+    # The output may have been moved, or be seen under another path from here.
+    return dataclasses.replace(kept, paths=(*kept.inputs, given.resume))
+
+
+def fingerprint_fields(config: LabelConfig, facts: AssetFacts) -> dict[str, Any]:
+    """Everything that changes rows. The input's content is compared shard by shard, so that it may
+    grow."""
+    rows = {name: getattr(config, name) for name in configs.field_names("rows")}
+    return {
+        **{name: list(v) if isinstance(v, tuple) else v for name, v in rows.items()},
+        "inputs": sorted("://".join(parse_url(given)) for given in config.inputs),
+        "assets": facts.digest,
+        "tddfa3": tddfa3.__version__,
+    }
+
+
+def fingerprint(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def make_manifest(
+    config: LabelConfig, facts: AssetFacts, fields: Mapping[str, Any], shards: Sequence[Shard]
+) -> dict[str, Any]:
+    listing = "".join(f"{s.id}\0{s.size}\0{s.etag}\n" for s in shards)
+    return {
+        "format": FORMAT_VERSION,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "config": configs.to_json(config),
+        "fingerprint": fingerprint(fields),
+        "fingerprint_fields": dict(fields),
+        "assets": {
+            "name": facts.name,
+            "digest": facts.digest,
+            "source": facts.source,
+            "licence": facts.licence,
+            "files": {name: dict(about) for name, about in facts.files.items()},
+            "coefficients": dict(facts.coefficients),
+            "landmarks": dict(facts.landmarks),
+            "parts": list(facts.part_names),
+        },
+        "versions": versions(),
+        "input": {
+            "shards": len(shards),
+            "bytes": sum(shard.size for shard in shards),
+            "listing_sha256": hashlib.sha256(listing.encode()).hexdigest(),
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of this program, Python and the packages that pixels and numbers go through."""
+    found = {"tddfa3": tddfa3.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def refuse_secrets(config: LabelConfig) -> None:
+    """The config goes into the manifest, so no URL in it may carry a user name or a password."""
+    for text in (*config.paths, config.s3_endpoint, config.ray_address, config.assets):
+        parts = urlsplit(text) if "://" in text else None
+        if parts is not None and "@" in parts.netloc:
+            shown = f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}{parts.path}"
+            raise UserError(f"{shown}: credentials belong into the environment, not into a URL")
+
+
+def _refuse_foreign(store: Store) -> None:
+    found = next(iter(store.list()), None)
+    if found is not None:
+        raise UserError(
+            f"{store.url}: not empty ({found.rel} is there) and not a run of this program; "
+            "give an OUTPUT that is new or empty"
+        )
+
+
+def _refuse_difference(kept: Mapping[str, Any], now: Mapping[str, Any], store: Store) -> None:
+    for name in sorted({*kept, *now}):
+        if kept.get(name) != now.get(name):
+            raise UserError(
+                f"{store.url} holds a run with {_shown(name, kept.get(name))}, but this command "
+                f"has {_shown(name, now.get(name))}; use the same options (--resume takes them "
+                "from the run), or another OUTPUT"
+            )
+
+
+def _shown(name: str, value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    labels = {"inputs": "INPUT", "assets": "assets of digest", "tddfa3": "tddfa3 version"}
+    return f"{labels.get(name) or option_name(name)} {text or 'none'}"
+
+
+def _encode(manifest: Mapping[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _new_id() -> str:
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}"
