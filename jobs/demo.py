@@ -74,9 +74,7 @@ def show(console: Console) -> None:
     written = [p for p in OUTPUT.rglob("*") if p.is_file()]
     size = sum(p.stat().st_size for p in written)
     console.print(f"{len(written)} files, {size / 1e6:.1f} MB in {OUTPUT}")
-    picture = next(
-        (row["overlay_uri"] for row in rows if "astronaut" in row["image_id"]), None
-    )
+    picture = next((row["overlay_uri"] for row in rows if "astronaut" in row["image_id"]), None)
     console.print(
         "The synthetic networks have random weights: boxes and five points are MTCNN's and real, "
         "the 3D faces fit nothing. With 3DDFA-V3's own weights they do: see assets/README.md."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from tddfa3.quality import (
     quality_visible,
 )
 from tddfa3.render import to_uint8
-from tddfa3.rle import encode_rle
+from tddfa3.rle import Rle, encode_rle
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -101,7 +102,7 @@ class Face:
     """(224, 224) bit i set where part i lies, occlusion ignored."""
     seg_visible: Bytes | None = None
     """(224, 224) 0 background, 1..8 the visible part; a later part wins."""
-    masks_rle: dict[str, dict[str, object]] | None = None
+    masks_rle: dict[str, Rle] | None = None
     """Part name to COCO RLE of the visible part on the photograph."""
     meshes: dict[str, FaceMesh] = field(default_factory=dict)
     """"pca" and "extracted", in the frame that was asked for."""
@@ -239,7 +240,7 @@ def _mesh(
 
 def visible_parts_rle(
     labels: Bytes, crop: CropTransform, part_names: Sequence[str]
-) -> dict[str, dict[str, object]]:
+) -> dict[str, Rle]:
     """COCO RLE of each visible part on the photograph.
 
     Args:
@@ -251,5 +252,5 @@ def visible_parts_rle(
     return {name: encode_rle(on_image == i) for i, name in enumerate(part_names, start=1)}
 
 
-def _numpy(tensor: Tensor) -> NDArray[np.generic]:
+def _numpy(tensor: Tensor) -> NDArray[Any]:
     return tensor.detach().cpu().numpy()

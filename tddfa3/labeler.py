@@ -216,11 +216,17 @@ class FaceLabeler:
         return usable
 
     def _faces(self, batch: FaceBatch, candidates: Sequence[Candidate]) -> list[Face]:
-        return faces_from_batch(batch, candidates, self.model, self.uv, self.part_names, self.outputs)
+        return faces_from_batch(
+            batch, candidates, self.model, self.uv, self.part_names, self.outputs
+        )
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes CUDA where it is. Raises ``UnavailableError`` for a device that is not there."""
+    """The device of a name; "auto" takes CUDA where it is.
+
+    Raises:
+        UserError: not a device that is supported, or one that is not there.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

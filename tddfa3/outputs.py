@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tddfa3.errors import UserError
 from tddfa3.landmarks import LANDMARK_SETS
@@ -20,12 +21,12 @@ class Outputs:
     """Of "seg", "seg_visible" (224 crop) and "rle" (visible parts on the photograph)."""
     meshes: tuple[str, ...] = ()
     """Of "pca" and "extracted": the source of the vertex colors."""
-    mesh_frame: str = "crop"
+    mesh_frame: Literal["crop", "image"] = "crop"
     """"crop": upstream's OBJ frame; "image": the photograph's camera, which K, R, t project."""
     textures: tuple[str, ...] = ()
     """Of "pca" and "extracted": UV maps."""
     texture_size: int = 1024
-    blend: str = "pca"
+    blend: Literal["pca", "flip"] = "pca"
     """What fills the hidden part of an extracted texture: "pca" or "flip" (the mirrored side)."""
     renders: tuple[str, ...] = ()
     """Of "face", "shape", "depth" and "normals", all 224 x 224."""

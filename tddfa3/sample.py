@@ -64,8 +64,7 @@ def rendered_faces(bundle: AssetBundle, count: int, seed: int = 0) -> list[NDArr
     covered = (raster[..., 3] > 0).numpy()
     rng = np.random.default_rng(seed)
     return [
-        _on_background(picture, mask, rng)
-        for picture, mask in zip(pictures, covered, strict=True)
+        _on_background(picture, mask, rng) for picture, mask in zip(pictures, covered, strict=True)
     ]
 
 

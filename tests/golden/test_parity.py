@@ -6,7 +6,7 @@ how far two correct implementations may differ, and nothing is tuned to these ph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ def case(
     bundle: object,
     shared: Path,
     golden: Callable[[str], Golden],
-) -> Iterator[Case]:
+) -> Case:
     photo, detector, backbone = request.param
     expected = golden(f"{photo}__{detector}__{backbone}__nvdr")
     labeler = FaceLabeler(
@@ -59,7 +59,7 @@ def case(
     image = np.asarray(Image.open(shared / "golden" / "inputs" / f"{photo}.png").convert("RGB"))
     [[face]] = labeler([image])
     crops = crops_to_tensor(expected["crop"][None], labeler.device)
-    yield Case(expected, face, labeler.label_crops(crops))
+    return Case(expected, face, labeler.label_crops(crops))
 
 
 def bits(packed: np.ndarray, *shape: int) -> np.ndarray:

@@ -45,9 +45,7 @@ def assert_same(a: object, b: object, atol: float, where: str = "face") -> None:
     """Two records agree field by field; floats to ``atol``."""
     if dataclasses.is_dataclass(a):
         for item in dataclasses.fields(a):
-            assert_same(
-                getattr(a, item.name), getattr(b, item.name), atol, f"{where}.{item.name}"
-            )
+            assert_same(getattr(a, item.name), getattr(b, item.name), atol, f"{where}.{item.name}")
     elif isinstance(a, dict):
         assert a.keys() == b.keys(), where
         for key in a:
@@ -203,9 +201,7 @@ def test_bad_crops(crop_labeler: FaceLabeler) -> None:
     with pytest.raises(ValueError, match="float32"):
         crop_labeler.label_crops(torch.zeros(1, 224, 224, 3))
     with pytest.raises(ValueError, match="finite"):
-        crop_labeler.label_coefficients(
-            torch.full((1, crop_labeler.sizes.total), float("nan"))
-        )
+        crop_labeler.label_coefficients(torch.full((1, crop_labeler.sizes.total), float("nan")))
 
 
 def test_an_extracted_texture_needs_the_photograph(labeler: FaceLabeler) -> None:
