@@ -117,11 +117,18 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-# NumPy 2 renamed numpy.core to numpy._core; protocol 2 writes bytes as text and _codecs.encode.
+def _empty_bytes() -> bytes:
+    return b""
+
+
+# NumPy 2 renamed numpy.core to numpy._core; protocols 0 to 2 write bytes as text and
+# _codecs.encode, and no bytes as a call of bytes.
 _ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _empty_array,
     "numpy.dtype": _Dtype,
     "_codecs.encode": _encode,
+    "builtins.bytes": _empty_bytes,
+    "__builtin__.bytes": _empty_bytes,
     **{
         f"numpy.{core}.{name}": function
         for core in ("core", "_core")

@@ -67,11 +67,8 @@ def load_correspondences(bundle: AssetBundle) -> dict[tuple[int, int], Correspon
 def checked_indices(indices: object, source: int, target: int, file: str) -> Array:
     """The content of ``indices_SOURCE_TARGET.npy`` as (target,) int32, or AssetError."""
     array = np.asarray(indices)
-    if (
-        array.dtype.kind not in "iu"
-        or array.size != target
-        or max(array.shape, default=0) != target
-    ):
+    is_list = array.shape in ((target,), (target, 1), (1, target))
+    if not is_list or array.dtype.kind not in "iu":
         raise AssetError(
             f"{file} must hold {target} integers, found {array.dtype} of shape {array.shape}"
         )

@@ -45,6 +45,8 @@ FACE_MODEL_KEYS = (
     "annotation_tri",
     "parallel",
 )
+# A chart may leave 0..1 by rounding; this is a tenth of a texture pixel.
+UV_SLACK = 1e-4
 # The last four heads of a backbone: angle, sh, the translation's xy, its z.
 POSE_HEADS = (3, 27, 2, 1)
 
@@ -99,10 +101,10 @@ def _uv(model: Mapping[str, Any]) -> Array:
     array = _floats(model, "uv_coords")
     if array.ndim != 2 or array.shape[1] not in (2, 3):
         raise ValueError(f"uv_coords has shape {array.shape}, not (V, 2) or (V, 3)")
-    uv = np.ascontiguousarray(array[:, :2])  # a third column is z, and always 0
-    if not (np.isfinite(uv).all() and uv.min() >= 0 and uv.max() <= 1):
+    uv = array[:, :2]  # a third column is not used
+    if not (np.isfinite(uv).all() and uv.min() >= -UV_SLACK and uv.max() <= 1 + UV_SLACK):
         raise ValueError(f"uv_coords has values outside 0..1 ({uv.min()}..{uv.max()})")
-    return uv
+    return np.ascontiguousarray(uv.clip(0, 1))
 
 
 def _indices(model: Mapping[str, Any], key: str) -> Array:
