@@ -1,7 +1,7 @@
 """Errors a person can act on.
 
-A program prints their text in one line and exits with code 2, without a traceback. Arrays of a wrong
-shape or value raise ``ValueError`` instead: that is a mistake in the calling code.
+A program prints their text in one line and exits with code 2, without a traceback. Arrays of a
+wrong shape or value raise ``ValueError`` instead: that is a mistake in the calling code.
 """
 
 

@@ -157,7 +157,7 @@ def test_mesh_in_the_image_frame_projects_onto_the_landmarks(
     vertices = face.meshes["pca"].vertices.astype(np.float64)
     projected = vertices @ face.camera.K.T
     projected = projected[:, :2] / projected[:, 2:]
-    indices = labeler.landmark_index.indices("68", None)[0].numpy()
+    indices = small_bundle.face_model().landmarks["68"]
     np.testing.assert_allclose(projected[indices], face.landmarks["68"], rtol=0, atol=0.01)
 
 
