@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from jobs.pipeline.shards.model import MIB, Member
@@ -11,14 +12,17 @@ from jobs.pipeline.store import Store
 
 #: One read-ahead: from S3 a request costs about as long as a few MiB take to arrive.
 REMOTE_BLOCK = 8 * MIB
-LOCAL_BLOCK = MIB // 4
 #: What is read after a jump over more than a block: members are large, only headers are wanted.
 REMOTE_SIP = MIB // 16
-LOCAL_SIP = MIB // 256
+LOCAL_SIP = MIB // 32
 
 #: Members closer together than this are fetched in one request, up to SPAN_BYTES at a time.
 SPAN_GAP = MIB // 2
 SPAN_BYTES = 32 * MIB
+
+
+#: Threads that read ahead; idle ones cost nothing.
+_AHEAD = ThreadPoolExecutor(8, thread_name_prefix="read-ahead")
 
 
 class ByteSource(Protocol):
@@ -30,35 +34,64 @@ class ByteSource(Protocol):
 
 
 class RangeReader:
-    """Reads one file of a store by offset through one read-ahead buffer."""
+    """Reads one file of a store by offset, through one buffer.
+
+    From S3, going forwards reads whole blocks, and fetches the next one while this one is used;
+    jumping further than a block reads a sip. Locally there are only sips: nothing is gained by
+    reading what will be skipped.
+    """
 
     def __init__(self, store: Store, rel: str, size: int) -> None:
         self._store = store
         self._rel = rel
         self.size = size
         remote = store.kind != "local"
-        self._block = REMOTE_BLOCK if remote else LOCAL_BLOCK
+        self._block = REMOTE_BLOCK if remote else LOCAL_SIP
         self._sip = REMOTE_SIP if remote else LOCAL_SIP
+        self._read_ahead = remote
         self._start = 0
         self._buffer = b""
+        self._next: Future[bytes] | None = None
 
     def pread(self, offset: int, count: int) -> bytes:
         count = max(0, min(count, self.size - offset))
         begin = offset - self._start
         if begin < 0 or begin + count > len(self._buffer):
             self._fill(offset, count)
-            begin = 0
+            begin = offset - self._start
         return self._buffer[begin : begin + count]
 
     def _fill(self, offset: int, count: int) -> None:
-        jump = offset - (self._start + len(self._buffer))
-        ahead = self._block if 0 <= jump < self._block or self._overlaps(offset) else self._sip
-        end = min(offset + max(count, ahead), self.size)
-        self._buffer = self._store.read(self._rel, offset, end)
+        """Have at least ``count`` bytes from ``offset`` in the buffer."""
+        end = self._start + len(self._buffer)
+        if self._start <= offset < end + self._block and self._read_ahead:
+            self._continue(offset, count)
+            return
+        self._next = None
+        near = 0 <= offset - end < self._block
+        wanted = max(count, self._block if near else self._sip)
+        self._buffer = self._fetch(offset, wanted)
         self._start = offset
 
-    def _overlaps(self, offset: int) -> bool:
-        return 0 <= offset - self._start < len(self._buffer)
+    def _continue(self, offset: int, count: int) -> None:
+        """Append the next block to what is still wanted of the buffer."""
+        end = self._start + len(self._buffer)
+        kept = self._buffer[offset - self._start :]
+        block = self._next.result() if self._next else self._fetch(end, self._block)
+        missing = offset + count - end - len(block)
+        if missing > 0:
+            block += self._fetch(end + len(block), missing)
+        first = self._start == end  # a first read may be the only one
+        self._start = min(offset, end)
+        self._buffer = kept + block
+        end += len(block)
+        self._next = (
+            None if first or end >= self.size else _AHEAD.submit(self._fetch, end, self._block)
+        )
+
+    def _fetch(self, start: int, count: int) -> bytes:
+        end = min(start + count, self.size)
+        return self._store.read(self._rel, start, end) if end > start else b""
 
 
 class RangeFile(io.RawIOBase):

@@ -1,0 +1,110 @@
+"""Names from data: safe, short, and different for different input."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.pipeline.names import escape_key, shard_path
+
+SAFE = re.compile(r"[A-Za-z0-9._%~-]+")
+ANY_TEXT = st.text(st.characters(codec=None), max_size=400)
+NASTY = [
+    "",
+    ".",
+    "..",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "a/../b",
+    "a//b",
+    "a\\b",
+    "a\0b",
+    "a\nb",
+    " a ",
+    "a.",
+    ".a",
+    "CON",
+    "con.jpg",
+    "COM1",
+    "~",
+    "a~12345678",
+    "%2E",
+    "a%2Fb",
+    "a/b",
+    "a_b",
+    "é",
+    "e\u0301",
+    "日本語",
+    "\udcff",
+    "x" * 5000,
+    "x" * 5001,
+    "IMG_1",
+    "img_1",
+    "Img_1",
+    "a#2",
+    "https://host/a?b=c&d",
+]
+
+
+@given(ANY_TEXT)
+def test_an_escaped_key_is_one_safe_component(key: str) -> None:
+    name = escape_key(key)
+    assert SAFE.fullmatch(name)
+    assert name[0] != "."
+    assert name[-1] != "."
+    assert len(name) <= 170
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_different_keys_have_names_that_differ_beyond_case(one: str, other: str) -> None:
+    if one != other:
+        assert escape_key(one).casefold() != escape_key(other).casefold()
+
+
+def test_nasty_keys_all_stay_apart_even_where_case_is_ignored() -> None:
+    assert len({escape_key(key).casefold() for key in NASTY}) == len(NASTY)
+
+
+@given(st.from_regex(r"[a-z0-9_-]{1,40}(\.[a-z0-9]{1,5})?", fullmatch=True))
+def test_ordinary_keys_are_left_as_they_are(key: str) -> None:
+    if not re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", key):
+        assert escape_key(key) == key
+
+
+@pytest.mark.parametrize("key", NASTY)
+def test_files_of_these_names_can_be_made(tmp_path: Path, key: str) -> None:
+    path = tmp_path / f"{escape_key(key)}_12.texture.webp"
+    path.write_bytes(b"x")
+    assert path.resolve().parent == tmp_path.resolve()
+
+
+@given(ANY_TEXT)
+def test_a_shard_path_stays_inside(shard_id: str) -> None:
+    path = shard_path(shard_id)
+    assert len(path) <= 640
+    for part in path.split("/"):
+        assert SAFE.fullmatch(part)
+        assert part[0] != "."
+        assert part[-1] != "."
+        assert len(part) <= 150
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_different_shards_have_different_paths(one: str, other: str) -> None:
+    if one != other:
+        assert shard_path(one) != shard_path(other)
+
+
+def test_a_shard_path_keeps_its_folders_and_plain_names() -> None:
+    assert shard_path("train/part-0001.tar") == "train/part-0001.tar"
+    assert shard_path("a b/../c.tar") == "a%20b/%2E%2E/c.tar".replace("%2E%2E", shard_path(".."))
+
+
+@pytest.mark.parametrize("shard_id", ["a/000000.parquet", "a/000000.PARQUET", "x.parquet/y"])
+def test_no_folder_of_a_shard_can_be_mistaken_for_a_part_file(shard_id: str) -> None:
+    for part in shard_path(shard_id).split("/"):
+        assert not part.lower().endswith(".parquet")
