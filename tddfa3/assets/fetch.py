@@ -56,7 +56,7 @@ class Hub:
             ]
             return str(info.sha), files
 
-        return self._ask("list its files", request)
+        return self._ask(f"list the files of {REPOSITORY}", request)
 
     def download(self, file: RemoteFile, commit: str, folder: Path) -> Path:
         """One file into ``folder``, under its path in the repository. Raises UnavailableError."""

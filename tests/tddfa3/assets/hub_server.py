@@ -31,7 +31,7 @@ class HubState:
 @contextmanager
 def serve_hub(folder: Path) -> Iterator[HubState]:
     """Serve ``folder`` as the repository's folder ``assets``, beside files that nobody needs."""
-    files = {f"assets/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    files = {f"assets/{path.name}": path.read_bytes() for path in sorted(folder.iterdir())}
     state = HubState({**files, "README.md": b"# data", "assets/meanshape-68ldms.obj": b"v 0 0 0"})
 
     class Handler(_Handler):
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
         prefix = f"/datasets/{REPOSITORY}/resolve/{COMMIT}/"
         path = unquote(urlsplit(self.path).path).removeprefix(prefix)
         if path not in self.hub.files or path in self.hub.refuse:
-            self.send_error(503 if path in self.hub.refuse else 404)
+            self.send_error(403 if path in self.hub.refuse else 404)
             return None
         return path
 
