@@ -1,0 +1,196 @@
+"""Textures in UV space: maps of vertex colours, and the texture extracted from the photo.
+
+The UV chart never changes, so it is rasterized once per process (:mod:`tddfa3.uv_chart` defines
+the layout of maps). A mesh's vertices are about as many as its crop's pixels, so everything that
+is not a map for a person to look at is done at the vertices, map or no map.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tddfa3.blend import SeamlessBlender, erode
+from tddfa3.face_model import FaceModel, Geometry
+from tddfa3.rasterize import Rasterizer
+from tddfa3.uv_chart import MapReader, UvChart
+
+if TYPE_CHECKING:
+    from tddfa3.assets.bundle import FaceModelData
+
+Blend = Literal["pca", "flip"]
+
+BLEND_SIZE = 1024
+"""Side of the map on which textures are blended: upstream's, whatever size a map is wanted in."""
+BLEND_CELLS = 256
+"""Side of the coarse grid of the blend; a cell is about the distance between two vertices."""
+
+
+class TextureMapper:
+    """Draws vertex colours into UV maps and extracts textures from crops.
+
+    model: its triangles and device are used.
+    data: its uv coordinates are used.
+    rasterizer: draws the chart.
+    size: side S of the maps that :meth:`uv_map` draws, in pixels.
+    ValueError for uv coordinates that do not belong to the model.
+    """
+
+    def __init__(
+        self,
+        model: FaceModel,
+        data: FaceModelData,
+        rasterizer: Rasterizer,
+        size: int = BLEND_SIZE,
+    ) -> None:
+        self.triangles = model.triangles
+        self.uv = torch.as_tensor(data.uv, dtype=torch.float32, device=self.triangles.device)
+        if self.uv.shape != (model.n_vertices, 2):
+            raise ValueError(f"uv must be ({model.n_vertices}, 2), not {tuple(self.uv.shape)}")
+        self.rasterizer = rasterizer
+        self.size = size
+
+    def uv_map(self, colors: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Vertex colours (B, V, 3) 0..1 drawn into maps (B, S, S, 3) RGB, row 0 at v = 1.
+
+        dtype: float32 for 0..1, or uint8 for 0..255, which holds one float map at a time only.
+        The chart is continued outwards a little; beyond that a map is 0.
+        """
+        self._check_colors("colors", colors)
+        if dtype not in (torch.float32, torch.uint8):
+            raise ValueError(f"maps are float32 or uint8, not {dtype}")
+        shape = (len(colors), self.size, self.size, 3)
+        maps = torch.empty(shape, dtype=dtype, device=colors.device)
+        for one, drawn in zip(colors, maps, strict=True):
+            picture = self._chart.draw_padded(one)
+            # Truncated, as all of upstream's pictures are.
+            drawn.copy_(picture.clamp_(0, 1).mul_(255) if dtype == torch.uint8 else picture)
+        return maps
+
+    def extract(
+        self,
+        crops: Tensor,
+        geometry: Geometry,
+        visible: Tensor,
+        pca: Tensor,
+        blend: Blend = "pca",
+    ) -> tuple[Tensor, Tensor]:
+        """The photo's texture where the face is visible, continued where it is not.
+
+        crops: (B, 3, H, W) float32 RGB 0..1; H and W are 224.
+        geometry: its projected points are used.
+        visible: (B, V) bool.
+        pca: (B, V, 3) colours 0..1 of the model.
+        blend: what continues it: "pca" the model's colours, "flip" the face's other side.
+
+        Returns maps (B, S, S, 3) and vertex colours (B, V, 3), both float32 0..1.
+        ValueError for shapes that do not belong together or an unknown ``blend``.
+        """
+        colors = self._blended(crops, geometry, visible, pca, blend)
+        return self.uv_map(colors), self._read_back.read(colors)
+
+    def extract_colors(
+        self,
+        crops: Tensor,
+        geometry: Geometry,
+        visible: Tensor,
+        pca: Tensor,
+        blend: Blend = "pca",
+    ) -> Tensor:
+        """The vertex colours of :meth:`extract` alone, for which no map is drawn."""
+        return self._read_back.read(self._blended(crops, geometry, visible, pca, blend))
+
+    def _blended(
+        self, crops: Tensor, geometry: Geometry, visible: Tensor, pca: Tensor, blend: str
+    ) -> Tensor:
+        """Colours (B, V, 3) at the vertices."""
+        self._check_colors("pca", pca)
+        if visible.shape != pca.shape[:2]:
+            raise ValueError(f"visible must be {tuple(pca.shape[:2])}, not {tuple(visible.shape)}")
+        if blend not in ("pca", "flip"):
+            raise ValueError(f"unknown blend {blend!r}: pca or flip")
+        photo = sample_photo(crops, geometry.points)
+        target = pca if blend == "pca" else self._other_side.read(photo)
+        blended = torch.empty_like(target)
+        for k, one_visible in enumerate(visible):
+            blended[k] = self._blend_one(photo[k], target[k], one_visible)
+        return blended.clamp_(0, 1)
+
+    def _blend_one(self, photo: Tensor, target: Tensor, visible: Tensor) -> Tensor:
+        """Photo where visible, target elsewhere, and no seam; photo and target (V, 3)."""
+        difference = photo - target
+        hidden = (~visible).float()[:, None]
+        drawn = self._blend_chart.draw(torch.cat([difference, hidden], dim=1))
+        # Outside the chart nothing is hidden: there upstream's mask is set, and the difference 0.
+        mask = self._blend_chart.pad(erode(((1 - drawn[..., 3]) * 255).to(torch.uint8)))
+        weight, correction = self._blender.solve(mask, drawn[..., :3])
+        at_vertices = self._read_cells(torch.cat([weight[None], correction]))
+        return target + at_vertices[:, :1] * difference + at_vertices[:, 1:]
+
+    def _read_cells(self, cells: Tensor) -> Tensor:
+        """Bilinear values of a grid of cells (C, n, n), row 0 at v = 1, at the vertices: (V, C)."""
+        u, v = self.uv.unbind(1)
+        grid = torch.stack([2 * u - 1, 1 - 2 * v], dim=1)[None, None]
+        read = F.grid_sample(cells[None], grid, padding_mode="border", align_corners=False)
+        return read[0, :, 0].T
+
+    def _check_colors(self, name: str, colors: Tensor) -> None:
+        if colors.ndim != 3 or colors.shape[1:] != (len(self.uv), 3):
+            raise ValueError(f"{name} must be (B, {len(self.uv)}, 3), not {tuple(colors.shape)}")
+
+    @cached_property
+    def _chart(self) -> UvChart:
+        if self.size == BLEND_SIZE:
+            return self._blend_chart
+        return UvChart(self.uv, self.triangles, self.size, self.rasterizer)
+
+    @cached_property
+    def _blend_chart(self) -> UvChart:
+        return UvChart(self.uv, self.triangles, BLEND_SIZE, self.rasterizer)
+
+    @cached_property
+    def _blender(self) -> SeamlessBlender:
+        return SeamlessBlender(BLEND_SIZE, BLEND_CELLS, self.uv.device)
+
+    @cached_property
+    def _read_back(self) -> MapReader:
+        """Vertex colours as upstream reads them from its map: at u (S - 1), (1 - v) (S - 1).
+
+        Pixel centres lie at u S - 0.5, so this is up to half a pixel beside the vertex, a tenth of
+        the distance to the next. Kept, because without it every twentieth colour differs from
+        upstream's by more than 2/255.
+        """
+        u, v = self.uv.double().unbind(1)
+        return self._blend_chart.reader(torch.stack([u, 1 - v], dim=1) * (BLEND_SIZE - 1))
+
+    @cached_property
+    def _other_side(self) -> MapReader:
+        """What a map holds at (1 - u, v)."""
+        u, v = self.uv.double().unbind(1)
+        return self._blend_chart.reader(torch.stack([1 - u, 1 - v], dim=1) * BLEND_SIZE - 0.5)
+
+
+def sample_photo(crops: Tensor, points: Tensor) -> Tensor:
+    """Colours of the crop at projected vertices, bilinear.
+
+    crops: (B, 3, H, W) 0..1. points: (B, V, 2) crop frame, y up. Returns (B, V, 3).
+    The row is H - 1 - y, as for landmarks. Beyond the crop the nearest edge pixel is taken, where
+    upstream turns black. ValueError for shapes that do not belong together.
+    """
+    if crops.ndim != 4 or crops.shape[1] != 3 or points.ndim != 3 or points.shape[2] != 2:
+        raise ValueError(
+            "crops must be (B, 3, H, W) and points (B, V, 2), "
+            f"not {tuple(crops.shape)} and {tuple(points.shape)}"
+        )
+    if len(crops) != len(points):
+        raise ValueError(f"{len(crops)} crops do not belong to the points of {len(points)} faces")
+    height, width = crops.shape[2:]
+    x = points[..., 0] * (2 / (width - 1)) - 1
+    y = 1 - points[..., 1] * (2 / (height - 1))
+    grid = torch.stack([x, y], dim=-1)[:, None]
+    sampled = F.grid_sample(crops, grid, padding_mode="border", align_corners=True)
+    return sampled[:, :, 0].transpose(1, 2).contiguous()

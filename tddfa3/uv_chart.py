@@ -1,0 +1,128 @@
+"""The UV chart of a mesh, drawn once: which vertices make up which place of a square map.
+
+A map has row 0 at v = 1. Pixel (row i, column j) of a map of side S has its centre at
+u = (j + 0.5) / S, v = 1 - (i + 0.5) / S.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from tddfa3.rasterize import Rasterizer
+
+PADDING = 8 / 1024
+"""How far around the chart counts as near it, as share of a map's side."""
+
+
+class UvChart:
+    """A chart rasterized at one size.
+
+    uv: (V, 2) float32, u to the right, v up; the square 0..1 fills the map.
+    triangles: (T, 3) int32.
+    ValueError for a chart that covers no pixel.
+    """
+
+    def __init__(self, uv: Tensor, triangles: Tensor, size: int, rasterizer: Rasterizer) -> None:
+        self.size = size
+        self.triangles = triangles
+        self.rasterizer = rasterizer
+        u, v = uv.unbind(1)
+        # Row 0 of a raster is y = -1 and shall be v = 1.
+        clip = [2 * u - 1, 1 - 2 * v, torch.zeros_like(u), torch.ones_like(u)]
+        position = torch.stack(clip, dim=1)[None]
+        self.raster = rasterizer.rasterize(position, triangles, (size, size))
+        if not self.raster[..., 3].any():
+            raise ValueError(f"the UV chart covers no pixel of a map of side {size}")
+
+    def draw(self, values: Tensor) -> Tensor:
+        """Vertex values (V, C) float32 -> map (S, S, C), 0 outside the chart."""
+        return self.rasterizer.interpolate(values[None], self.raster, self.triangles)[0]
+
+    def draw_padded(self, values: Tensor) -> Tensor:
+        """The same, with the pixels near the chart set to their nearest in it.
+
+        A viewer filters a texture; without padding it mixes black into the chart's outline.
+        """
+        return self.rasterizer.interpolate(values[None], self._padded_raster, self.triangles)[0]
+
+    def pad(self, picture: Tensor) -> Tensor:
+        """A map (S, S) with the pixels near the chart set to their nearest in it."""
+        outside, inside = self._outline
+        flat = picture.flatten().clone()
+        flat[outside] = flat[inside]
+        return flat.view_as(picture)
+
+    def reader(self, places: Tensor) -> MapReader:
+        """Reads maps bilinearly at places (N, 2), (column, row) in pixels, without drawing them.
+
+        Outside the chart the nearest pixel of the chart is read.
+        """
+        places = places.double()
+        corner = torch.floor(places)
+        share = places - corner
+        indices, weights = [], []
+        for down in (0, 1):
+            for right in (0, 1):
+                column, row = (corner + corner.new_tensor([right, down])).long().unbind(1)
+                pixel = row.clamp(0, self.size - 1) * self.size + column.clamp(0, self.size - 1)
+                index, weight = self._vertices(self._nearest[pixel])
+                x, y = (share if right else 1 - share)[:, 0], (share if down else 1 - share)[:, 1]
+                indices.append(index)
+                weights.append(weight * (x * y)[:, None].float())
+        return MapReader(torch.cat(indices, dim=1), torch.cat(weights, dim=1))
+
+    def _vertices(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The vertices (N, 3) behind flat pixel indices (N,) of the chart, and their weights."""
+        drawn = self.raster.view(-1, 4)[pixels]
+        u, v, _, triangle = drawn.unbind(1)
+        return self.triangles[triangle.long() - 1].long(), torch.stack([u, v, 1 - u - v], dim=1)
+
+    @cached_property
+    def _padded_raster(self) -> Tensor:
+        outside, inside = self._outline
+        flat = self.raster.reshape(-1, 4).clone()
+        flat[outside] = flat[inside]
+        return flat.view_as(self.raster)
+
+    @cached_property
+    def _outline(self) -> tuple[Tensor, Tensor]:
+        """The empty pixels near the chart, and each one's nearest in the chart."""
+        distance = max(1.0, PADDING * self.size)
+        pixels = torch.arange(self.size**2, device=self._nearest.device)
+        rows = pixels // self.size - self._nearest // self.size
+        columns = pixels % self.size - self._nearest % self.size
+        squared = rows**2 + columns**2
+        outside = torch.nonzero((squared > 0) & (squared <= distance**2))[:, 0]
+        return outside, self._nearest[outside]
+
+    @cached_property
+    def _nearest(self) -> Tensor:
+        """For every pixel the nearest one in the chart, flat indices (S * S,)."""
+        empty = (self.raster[0, ..., 3] == 0).cpu().numpy()
+        row, column = ndimage.distance_transform_edt(
+            empty, return_distances=False, return_indices=True
+        )
+        nearest = torch.from_numpy(row).long() * self.size + torch.from_numpy(column).long()
+        return nearest.flatten().to(self.raster.device)
+
+
+class MapReader:
+    """Weighted means of vertices: what a map drawn from them holds at N places."""
+
+    def __init__(self, index: Tensor, weight: Tensor) -> None:
+        self.index = index  # (N, K) int64
+        self.weight = weight  # (N, K) float32
+
+    def read(self, values: Tensor) -> Tensor:
+        """Vertex values (B, V, C) -> (B, N, C)."""
+        read = values.new_empty(len(values), len(self.index), values.shape[2])
+        for one, place in zip(values, read, strict=True):
+            place.copy_(
+                F.embedding_bag(self.index, one, mode="sum", per_sample_weights=self.weight)
+            )
+        return read
