@@ -10,7 +10,6 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import zstandard
@@ -65,6 +64,11 @@ class ForwardReader:
             self._forget(offset)
         self._forget(offset)
         return self._slice(offset - self._start, count)
+
+    def drain(self) -> None:
+        """Read to the end: only there does a gzip member or zstd frame show that it is whole."""
+        while self._receive():
+            self._forget(self._end)
 
     def _receive(self) -> bool:
         block = next(self._incoming, b"")
@@ -145,22 +149,20 @@ def _pieces(reader: RangeReader, size: int) -> Iterator[bytes]:
         yield reader.pread(offset, size)
 
 
-@contextmanager
-def parked(shard: Shard, offset: int, options: ReadOptions) -> Iterator[ForwardReader]:
+def resume(shard: Shard, offset: int, options: ReadOptions) -> ForwardReader:
     """The shard's decompressed stream at or before ``offset``: where an earlier chunk of this
-    process left it, if that was not further on."""
-    key = (shard.uri, shard.etag)
-    stream = _PARKING.take(key)
-    if stream is None or stream.position > offset:
-        store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
-        reader = RangeReader(store, rel, shard.size)
-        compression = compression_of(reader.pread(0, 8))
-        if compression is None:
-            raise CorruptStream(0, "no longer compressed")
-        stream = forward_reader(reader, compression)
-    yield stream
-    # Not reached after an error or an unfinished read: such a stream is dropped.
-    _PARKING.put(key, stream)
+    process left it, unless that was further on."""
+    stream = _PARKING.take((shard.uri, shard.etag))
+    if stream is not None and stream.position <= offset:
+        return stream
+    store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    reader = RangeReader(store, rel, shard.size)
+    return forward_reader(reader, compression_of(reader.pread(0, 8)) or "gzip")
+
+
+def park(shard: Shard, stream: ForwardReader) -> None:
+    """Keep a stream for the next chunk; one that failed or was left in the middle is dropped."""
+    _PARKING.put((shard.uri, shard.etag), stream)
 
 
 _PARKING: Parking[tuple[str, str], ForwardReader] = Parking()

@@ -19,8 +19,8 @@ from jobs.pipeline.shards.model import (
     printable,
     with_unique_keys,
 )
-from jobs.pipeline.shards.reader import ByteSource, RangeReader, spans
-from jobs.pipeline.shards.streams import CorruptStream, compression_of, forward_reader, parked
+from jobs.pipeline.shards.reader import RangeReader, spans
+from jobs.pipeline.shards.streams import CorruptStream, compression_of, forward_reader, park, resume
 from jobs.pipeline.shards.tar_headers import HARD_LINK, REGULAR, DamagedTar, Header, read_headers
 from jobs.pipeline.store import locate
 
@@ -29,12 +29,14 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
     store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     reader = RangeReader(store, rel, shard.size)
     compression = compression_of(reader.pread(0, 8))
-    source: ByteSource = forward_reader(reader, compression) if compression else reader
+    stream = forward_reader(reader, compression) if compression else None
     result = ShardIndex(shard.id)
     members: list[Member] = []
     try:
-        for member in _images(read_headers(source), options.max_member_bytes):
+        for member in _images(read_headers(stream or reader), options.max_member_bytes):
             members.append(member)
+        if stream is not None:
+            stream.drain()
     except DamagedTar as error:
         result.error = f"{error.why} at offset {error.offset}"
         result.end_offset = error.offset
@@ -62,15 +64,17 @@ def read(
     members = sorted(members, key=lambda member: member.offset)
     if not members:
         return
-    with parked(shard, members[0].offset, options) as stream:
-        for position, member in enumerate(members):
-            try:
-                yield member, _take(shard, member, stream.pread(member.offset, member.size), 0)
-            except CorruptStream as error:
-                # Nothing after the damage can be reached either.
-                for lost in members[position:]:
-                    yield lost, _unreadable(shard, lost, error.why)
-                return
+    stream = resume(shard, members[0].offset, options)
+    for position, member in enumerate(members):
+        try:
+            content = stream.pread(member.offset, member.size)
+        except CorruptStream as error:
+            # Nothing after the damage can be reached either.
+            for lost in members[position:]:
+                yield lost, _unreadable(shard, lost, error.why)
+            return
+        yield member, _take(shard, member, content, 0)
+    park(shard, stream)
 
 
 def _take(shard: Shard, member: Member, data: bytes, start: int) -> bytes | ShardReadError:

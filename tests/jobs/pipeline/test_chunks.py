@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,7 +46,7 @@ def test_a_chunk_ends_only_when_the_next_image_does_not_fit(
     sizes: list[int], chunk_images: int, chunk_bytes: int
 ) -> None:
     chunks = cut(make_index(sizes), chunk_images, chunk_bytes)
-    for chunk, following in zip(chunks, chunks[1:], strict=False):
+    for chunk, following in pairwise(chunks):
         held = sum(sizes[chunk.first : following.first])
         full = chunk.count == chunk_images or held + sizes[following.first] > chunk_bytes
         assert full

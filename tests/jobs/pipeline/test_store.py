@@ -1,4 +1,4 @@
-"""The store on local folders: atomic publishing, listing, refusals, and what a killed writer leaves."""
+"""The store on local folders: atomic publishing, listing, refusals, killed writers."""
 
 from __future__ import annotations
 
