@@ -15,7 +15,7 @@ from jobs.pipeline import config as configs
 from jobs.pipeline.actor import Assignment
 from jobs.pipeline.engine import Engine, FaceEngine
 from jobs.pipeline.planning import Planner
-from jobs.pipeline.pool import cluster_nodes, size_pool
+from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
 from jobs.pipeline.ray_session import ray_session
 from jobs.pipeline.reporting import STOPPED, UNUSABLE, Reporter
 from jobs.pipeline.run import Run, config_of, open_run
@@ -41,10 +41,11 @@ def label(run: Run, engine: Engine) -> int:
     config = run.config
     with ray_session(config) as stop, Reporter(run) as reporter:
         size = size_pool(config, cluster_nodes())
+        on_actor = config_on_actor(config, size)
         scheduler = Scheduler(
             run.shards,
             Planner(config, run.schema, run.store, run.read_options),
-            Assignment(config, engine, run.schema, run.store, run.read_options, size.cpus),
+            Assignment(on_actor, engine, run.schema, run.store, run.read_options, size.cpus),
             size,
             limit=config.limit,
             stopping=stop.requested,

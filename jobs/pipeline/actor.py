@@ -231,4 +231,4 @@ def _described(order: ChunkOrder) -> dict[str, Any]:
 def _node_id() -> str:
     import ray
 
-    return str(ray.get_runtime_context().get_node_id())
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""

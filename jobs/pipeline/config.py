@@ -205,7 +205,7 @@ def check(config: LabelConfig) -> LabelConfig:
         if not math.isfinite(value) or value < lowest:
             raise UserError(f"{option_name(name)} {value}: must be at least {lowest}")
     gpus = config.gpus_per_actor
-    if gpus != -1 and not (0 <= gpus <= 1 or (gpus > 1 and gpus == int(gpus))):
+    if gpus != -1 and not (0 <= gpus <= 1 or (gpus > 1 and gpus.is_integer())):
         raise UserError(
             f"--gpus-per-actor {gpus}: must be -1 (choose), between 0 and 1, or a whole number"
         )
@@ -267,9 +267,7 @@ def _positionals_first(argv: Sequence[str]) -> list[str]:
     options: list[str] = []
     rest = iter(argv)
     for word in rest:
-        if word == "--":
-            positionals += rest
-        elif not word.startswith("-") or word == "-":
+        if not word.startswith("-") or word == "-":
             positionals.append(word)
         else:
             options.append(word)

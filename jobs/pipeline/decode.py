@@ -69,6 +69,15 @@ def decode(data: bytes, max_pixels: int = 100_000_000) -> Decoded:
         return _failed("decode_error", f"{type(error).__name__}: {error}"[:300])
 
 
+def decoded_bytes(data: bytes) -> int:
+    """How large the pixels will be, by the header alone; 0 where it does not say."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return 3 * image.width * image.height
+    except Exception:  # decode() will say what is wrong with it
+        return 0
+
+
 def _decode(data: bytes, max_pixels: int) -> Decoded:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         width, height = image.size

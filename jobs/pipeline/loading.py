@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.decode import DecodeFailure, decode
+from jobs.pipeline.decode import DecodeFailure, decode, decoded_bytes
 from jobs.pipeline.rows import ImageRecord
 from jobs.pipeline.shards.model import Member, ShardReadError
 
@@ -84,7 +84,7 @@ class ImageLoader:
         self._read = read
         self._shard_id, self._max_pixels = shard_id, max_pixels
         self._decoders, self._watch = decoders, watch
-        self._ready: queue.SimpleQueue[Future[LoadedImage] | BaseException | None]
+        self._ready: queue.SimpleQueue[tuple[Future[LoadedImage], int] | BaseException | None]
         self._ready = queue.SimpleQueue()
         self._room = threading.Condition()
         self._waiting_images = self._waiting_bytes = 0
@@ -105,10 +105,11 @@ class ImageLoader:
         while (item := self._ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
-            loaded = item.result()
+            future, reserved = item
+            loaded = future.result()
             with self._room:
                 self._waiting_images -= 1
-                self._waiting_bytes -= 0 if loaded.image is None else loaded.image.nbytes
+                self._waiting_bytes -= reserved
                 self._room.notify_all()
             yield loaded
 
@@ -122,7 +123,8 @@ class ImageLoader:
                     break
                 if isinstance(item[1], ShardReadError) and item[1].kind == "changed":
                     raise item[1]  # not a property of the image: the chunk must not be committed
-                self._ready.put(self._decoders.submit(self._load, *item))
+                reserved = self._reserve(item[1])
+                self._ready.put((self._decoders.submit(self._load, *item), reserved))
             self._ready.put(None)
         except BaseException as error:
             self._ready.put(error)
@@ -138,6 +140,15 @@ class ImageLoader:
             self._waiting_images += 1
             return not self._stopped
 
+    def _reserve(self, data: bytes | ShardReadError) -> int:
+        """Counts the pixels before they exist: those being decoded are bounded too."""
+        expected = 0 if isinstance(data, ShardReadError) else decoded_bytes(data)
+        if expected > 3 * self._max_pixels:
+            expected = 0  # will not be decoded
+        with self._room:
+            self._waiting_bytes += expected
+        return expected
+
     def _load(self, member: Member, data: bytes | ShardReadError) -> LoadedImage:
         if isinstance(data, ShardReadError):
             status = "too_large" if data.kind == "too_large" else "decode_error"
@@ -148,7 +159,4 @@ class ImageLoader:
             width, height = size or (None, None)
             digest = hashlib.sha256(data).hexdigest()
         record = ImageRecord(self._shard_id, member.key, width, height, digest)
-        if image is not None:
-            with self._room:
-                self._waiting_bytes += image.nbytes
         return LoadedImage(record, image, failure)

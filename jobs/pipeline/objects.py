@@ -67,7 +67,7 @@ def _face_files(config: LabelConfig, name: str, face: Face) -> Iterator[ObjectFi
         rel = f"meshes/{name}{kind}.{config.mesh_format}"
         yield ObjectFile(f"mesh_{source}", rel, encode)
     texture = face.textures.get("extracted")
-    if texture is not None:
+    if texture is not None and config.textures != "none":
         encode = partial(encode_image, texture, config.textures)
         yield ObjectFile("texture", f"textures/{name}.{config.textures}", encode)
 

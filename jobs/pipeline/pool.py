@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -58,6 +58,11 @@ def size_pool(config: LabelConfig, nodes: Sequence[Resources]) -> PoolSize:
     if config.ray_address == "local" and size.fitting(nodes) == 0:
         raise UserError(f"no actor fits on this machine: {size.missing(nodes)}")
     return size
+
+
+def config_on_actor(config: LabelConfig, size: PoolSize) -> LabelConfig:
+    """An actor that was given no GPU must not take one that it happens to see."""
+    return replace(config, device="cpu") if size.gpus == 0 else config
 
 
 def _gpus_per_actor(config: LabelConfig, nodes: Sequence[Resources]) -> float:

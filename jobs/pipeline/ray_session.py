@@ -18,6 +18,7 @@ from tddfa3.errors import UserError
 
 # Nothing of size goes through the object store: orders and counts only.
 _OBJECT_STORE_BYTES = 80 * 2**20
+_QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SECOND_SIGNAL_EXIT = 4
 
@@ -67,21 +68,29 @@ def ray_session(config: LabelConfig) -> Iterator[StopRequest]:
 
 
 def _connect(address: str) -> None:
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address == "local":
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        options |= {
-            "num_cpus": len(os.sched_getaffinity(0)),
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
-        }
-    # Ray's default would be to hide the GPUs from actors that ask for none, with a warning.
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        ray.init(address=address, **options)
+        if address == "local":
+            embedded_ray(len(os.sched_getaffinity(0)))
+        else:
+            ray.init(address=address, **_QUIET)
+            _silence_raylet()
     except Exception as error:
         why = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(f"--ray-address {address}: {why}") from None
+
+
+def embedded_ray(num_cpus: int) -> None:
+    """Starts Ray on this machine, for this process alone: no dashboard, no usage report."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Actors that ask for no GPU see none; this is Ray's default, said so that it does not warn.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    ray.init(
+        address="local",
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        object_store_memory=_OBJECT_STORE_BYTES,
+        **_QUIET,
+    )
     _silence_raylet()
 
 

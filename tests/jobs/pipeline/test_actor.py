@@ -1,0 +1,326 @@
+"""From a plan to committed part files, without Ray: planning, labelling, objects, redoing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import tarfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from fakes import NO_FACE, PLAIN, RAISES, TWO_FACES, FakeEngine, fake_labeler, png, write_images
+
+from jobs.pipeline.actor import Assignment, ChunkResult, LabelActor
+from jobs.pipeline.chunks import part_name
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.engine import mesh_sources
+from jobs.pipeline.parts import read_part
+from jobs.pipeline.planning import ChunkOrder, PendingShard, Planner
+from jobs.pipeline.run import Run, open_run
+from jobs.pipeline.store import Store
+from tddfa3.errors import UserError
+from tddfa3.mesh import FaceMesh
+
+CONFIG = LabelConfig(assets="x", chunk_images=4, batch=3)
+
+
+class Job:
+    """One start of a run in this process."""
+
+    def __init__(self, tmp_path: Path, engine: Any = None, **options: Any) -> None:
+        paths = (str(tmp_path / "in"), str(tmp_path / "out"))
+        self.engine = engine or FakeEngine()
+        self.config = dataclasses.replace(CONFIG, paths=paths, **options)
+        self.run: Run = open_run(self.config, self.engine)
+        run = self.run
+        self.planner = Planner(self.config, run.schema, run.store, run.read_options)
+        self.actor = LabelActor()
+        self.actor.setup(
+            Assignment(self.config, self.engine, run.schema, run.store, run.read_options, 2)
+        )
+
+    def plans(self) -> list[PendingShard]:
+        left = self.config.limit or None
+        plans = []
+        for shard in self.run.shards:
+            plans.append(self.planner.plan(shard, left))
+            left = None if left is None else left - plans[-1].images
+        return plans
+
+    def orders(self) -> list[ChunkOrder]:
+        return [order for plan in self.plans() for order in plan.pending]
+
+    def finish(self) -> list[ChunkResult]:
+        return [self.actor.label_chunk(order) for order in self.orders()]
+
+    def rows(self) -> list[dict[str, Any]]:
+        parts = sorted((Path(self.run.store.url) / "annotations").rglob("*.parquet"))
+        table = pa.concat_tables([read_part(part.read_bytes()) for part in parts])
+        return sorted(
+            table.to_pylist(),
+            key=lambda row: (row["shard"], row["key"] or "", row["face_index"] or 0),
+        )
+
+
+def write_tar(path: Path, names: Sequence[str]) -> bytes:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for i, name in enumerate(names):
+            data = png(PLAIN, i)
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path.read_bytes()
+
+
+def test_every_image_has_its_rows_in_order(tmp_path: Path) -> None:
+    names = write_images(tmp_path / "in", 10, {1: NO_FACE, 4: TWO_FACES, 6: RAISES})
+    (tmp_path / "in" / "img0002.png").write_bytes(b"")
+    job = Job(tmp_path)
+    results = job.finish()
+    assert [result.counts["images"] for result in results] == [4, 4, 2]
+    rows = job.rows()
+    assert [row["key"] for row in rows] == [f"{n}.png" for n in [*names[:5], names[4], *names[5:]]]
+    statuses = Counter(row["status"] for row in rows)
+    assert statuses == {"ok": 8, "no_face": 1, "decode_error": 1, "label_error": 1}
+    assert next(r for r in rows if r["status"] == "label_error")["error"] == (
+        "RuntimeError: this image cannot be labelled"
+    )
+    good = rows[0]
+    assert (good["image_width"], good["image_height"]) == (16, 12)
+    data = (tmp_path / "in" / "img0000.png").read_bytes()
+    assert good["image_sha256"] == hashlib.sha256(data).hexdigest()
+    assert set(results[0].seconds) >= {"read", "decode", "label", "encode", "publish"}
+
+
+def test_what_is_committed_is_not_planned_again(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 10)
+    job = Job(tmp_path)
+    job.actor.label_chunk(job.orders()[1])
+    assert [order.chunk.number for order in Job(tmp_path).orders()] == [0, 2]
+    Job(tmp_path).finish()
+    assert Job(tmp_path).orders() == []
+
+
+def test_a_chunk_that_somebody_else_committed_is_left_alone(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 3)
+    job = Job(tmp_path)
+    [order] = job.orders()
+    first = job.actor.label_chunk(order)
+    again = job.actor.label_chunk(order)
+    assert not first.already_done
+    assert again.already_done
+    assert again.counts == first.counts
+
+
+def test_images_known_to_crash_are_not_touched(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 4, {2: RAISES})
+    job = Job(tmp_path)
+    [order] = job.orders()
+    job.actor.label_chunk(dataclasses.replace(order, crashed=frozenset({2}), careful=True))
+    assert [row["status"] for row in job.rows()] == ["ok", "ok", "crashed", "ok"]
+
+
+def test_probing_keeps_nothing(tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 4)
+    job = Job(tmp_path)
+    [order] = job.orders()
+    assert job.actor.probe(order, 1) == 1
+    assert not job.run.store.exists(part_name(order.chunk))
+
+
+def test_retry_failed_replaces_the_part_and_keeps_the_other_rows(tmp_path: Path) -> None:
+    """The labeler failed the first time, as with a bug that has been repaired since."""
+    write_images(tmp_path / "in", 6, {1: TWO_FACES, 2: NO_FACE})
+
+    @dataclass(frozen=True)
+    class Broken(FakeEngine):
+        def build(self, config: LabelConfig, threads: int) -> Any:
+            def labeler(images: Sequence[np.ndarray]) -> list[list[Any]]:
+                if any(image[1, 1, 0] == 3 for image in images):
+                    raise RuntimeError("a bug")
+                return fake_labeler(images)
+
+            return labeler
+
+    Job(tmp_path, Broken()).finish()
+    before = Job(tmp_path).rows()
+    assert [r["status"] for r in before] == ["ok", "ok", "ok", "no_face", "label_error", "ok", "ok"]
+    job = Job(tmp_path, retry_failed=True)
+    assert [order.chunk.number for order in job.orders()] == [0]
+    [result] = job.finish()
+    assert result.counts["status"] == {"no_face": 1, "ok": 3}
+    after = job.rows()
+    assert after[4]["status"] == "ok"
+    assert [r for r in after if r["key"] != after[4]["key"]] == [
+        r for r in before if r["key"] != after[4]["key"]
+    ]
+
+
+def test_limit_takes_the_first_images_whatever_the_chunks(tmp_path: Path) -> None:
+    write_images(tmp_path / "in" / "a", 6)
+    write_images(tmp_path / "in" / "b", 6)
+    job = Job(tmp_path, limit=8)
+    job.finish()
+    ids = [row["image_id"] for row in job.rows()]
+    assert ids == [f"a/img{i:04d}.png" for i in range(6)] + ["b/img0000.png", "b/img0001.png"]
+
+
+def test_new_shards_are_taken_up_and_old_ones_left(tmp_path: Path) -> None:
+    write_tar(tmp_path / "in" / "a.tar", ["x.png", "y.png"])
+    Job(tmp_path).finish()
+    write_tar(tmp_path / "in" / "b.tar", ["z.png"])
+    job = Job(tmp_path)
+    assert [order.chunk.shard_id for order in job.orders()] == ["b.tar"]
+
+
+def test_changed_content_is_refused_or_labelled_under_an_id_of_its_own(tmp_path: Path) -> None:
+    write_tar(tmp_path / "in" / "a.tar", ["x.png", "y.png"])
+    Job(tmp_path).finish()
+    write_tar(tmp_path / "in" / "a.tar", ["y.png", "z.png", "w.png"])
+    with pytest.raises(UserError, match=r"a\.tar changed .*--accept-changed"):
+        Job(tmp_path).orders()
+    Job(tmp_path, accept_changed=True).finish()
+    job = Job(tmp_path)
+    assert job.orders() == []
+    assert Counter(row["shard"] for row in job.rows()) == {"a.tar": 2, "a.tar@2": 3}
+    marks = list((tmp_path / "out" / "_run" / "superseded").rglob("*.json"))
+    assert [json.loads(mark.read_text())["shard"] for mark in marks] == ["a.tar"]
+
+
+def test_a_shard_cut_short_is_labelled_as_far_as_it_goes_and_again_when_it_is_whole(
+    tmp_path: Path,
+) -> None:
+    names = [f"n{i}.png" for i in range(10)]
+    whole = write_tar(tmp_path / "in" / "a.tar", names)
+    (tmp_path / "in" / "a.tar").write_bytes(whole[: 1024 * 6 + 600])
+    job = Job(tmp_path)
+    [plan] = job.plans()
+    assert plan.error is not None
+    job.finish()
+    rows = job.rows()
+    assert [row["status"] for row in rows].count("shard_error") == 1
+    read = [row for row in rows if row["status"] == "ok"]
+    assert 5 <= len(read) <= 6
+    error = next(row for row in rows if row["status"] == "shard_error")
+    assert error["shard"] == "a.tar"
+    assert "offset" in error["error"]
+    assert len(Job(tmp_path).plans()[0].pending) <= 1
+
+    (tmp_path / "in" / "a.tar").write_bytes(whole)
+    Job(tmp_path).finish()
+    rows = Job(tmp_path).rows()
+    assert [(row["key"], row["status"]) for row in rows] == [(row["key"], "ok") for row in rows]
+    assert len(rows) == 10
+    assert Job(tmp_path).orders() == []
+
+
+@dataclass(frozen=True)
+class MeshEngine(FakeEngine):
+    """Gives every face a mesh, a texture and an overlay's worth of pixels."""
+
+    def build(self, config: LabelConfig, threads: int) -> Any:
+        def labeler(images: Sequence[np.ndarray]) -> list[list[Any]]:
+            labelled = fake_labeler(images)
+            for faces in labelled:
+                for face in faces:
+                    corners = np.eye(3, dtype=np.float32)
+                    mesh = FaceMesh(corners, np.array([[0, 1, 2]], np.int32), colors=corners)
+                    face.meshes = dict.fromkeys(mesh_sources(config.meshes), mesh)
+                    face.textures = {"extracted": np.zeros((8, 8, 3), np.uint8)}
+            return labelled
+
+        return labeler
+
+
+def test_objects_are_published_and_named_with_their_digests(tmp_path: Path) -> None:
+    write_images(tmp_path / "in" / "s", 3, {1: TWO_FACES})
+    job = Job(tmp_path, MeshEngine(), meshes="both", mesh_format="ply", textures="png")
+    job.finish()
+    rows = job.rows()
+    assert len(rows) == 4
+    for row in rows:
+        for column in ("mesh_pca", "mesh_extracted", "texture"):
+            data = (tmp_path / "out" / row[f"{column}_uri"]).read_bytes()
+            assert row[f"{column}_bytes"] == len(data)
+            assert row[f"{column}_sha256"] == hashlib.sha256(data).hexdigest()
+        assert row["overlay_uri"] is None
+    uris = [row["mesh_pca_uri"] for row in rows]
+    assert len(set(uris)) == 4
+    assert uris[0] == "meshes/s/img0000.png_0_pca.ply"
+    assert rows[0]["texture_uri"] == "textures/s/img0000.png_0.png"
+
+
+def test_objects_of_another_driver_are_kept_with_their_own_digest(tmp_path: Path) -> None:
+    write_images(tmp_path / "in" / "s", 1)
+    job = Job(tmp_path, MeshEngine(), meshes="pca", mesh_format="obj")
+    job.run.store.publish("meshes/s/img0000.png_0.obj", b"theirs")
+    job.finish()
+    [row] = job.rows()
+    assert row["mesh_pca_sha256"] == hashlib.sha256(b"theirs").hexdigest()
+    assert row["mesh_pca_bytes"] == 6
+
+
+def test_objects_come_before_the_part_that_names_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published: list[str] = []
+    real = Store.publish_new
+
+    def recording(store: Store, rel: str, data: bytes) -> bool:
+        done = real(store, rel, data)
+        published.append(rel.partition("/")[0])
+        return done
+
+    write_images(tmp_path / "in" / "s", 3)
+    job = Job(tmp_path, MeshEngine(), meshes="pca")
+    monkeypatch.setattr(Store, "publish_new", recording)
+    job.finish()
+    assert published == ["meshes"] * 3 + ["annotations"]
+
+
+def test_a_failed_object_fails_the_chunk_and_commits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(mesh: FaceMesh, fmt: str) -> bytes:
+        raise ValueError("no such format")
+
+    write_images(tmp_path / "in", 2)
+    job = Job(tmp_path, MeshEngine(), meshes="pca")
+    monkeypatch.setattr("jobs.pipeline.objects.encode_mesh", failing)
+    [order] = job.orders()
+    with pytest.raises(ValueError, match="no such format"):
+        job.actor.label_chunk(order)
+    assert not job.run.store.exists(part_name(order.chunk))
+
+
+def test_two_chunks_at_once_share_the_networks_one_at_a_time(tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    inside: list[int] = []
+
+    @dataclass(frozen=True)
+    class Watching(FakeEngine):
+        def build(self, config: LabelConfig, threads: int) -> Any:
+            def labeler(images: Sequence[np.ndarray]) -> list[list[Any]]:
+                inside.append(1)
+                assert sum(inside) == 1
+                labelled = fake_labeler(images)
+                inside.append(-1)
+                return labelled
+
+            return labeler
+
+    write_images(tmp_path / "in", 40)
+    job = Job(tmp_path, Watching())
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(job.actor.label_chunk, job.orders()))
+    assert sum(result.counts["status"]["ok"] for result in results) == 40

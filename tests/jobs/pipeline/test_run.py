@@ -1,0 +1,185 @@
+"""Manifest, fingerprint, and what is refused before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from fakes import FakeEngine, write_images
+
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.run import MANIFEST, config_of, open_run, read_manifest
+from jobs.pipeline.store import Store
+from tddfa3.errors import UserError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> LabelConfig:
+    write_images(tmp_path / "in", 3)
+    return LabelConfig(paths=(str(tmp_path / "in"), str(tmp_path / "out")), assets="x")
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def test_the_first_start_creates_the_manifest(config: LabelConfig, tmp_path: Path) -> None:
+    run = open_run(config, FakeEngine())
+    assert not run.resumed
+    assert [shard.kind for shard in run.shards] == ["folder"]
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert manifest["assets"]["digest"] == "d1"
+    assert manifest["input"]["shards"] == 1
+    assert manifest["config"]["detector"] == "retinaface"
+    assert manifest["versions"]["numpy"]
+    assert run.schema.fingerprint == manifest["fingerprint"]
+
+
+def test_the_same_command_joins_and_changes_nothing(config: LabelConfig, tmp_path: Path) -> None:
+    first = open_run(config, FakeEngine())
+    before = (tmp_path / "out" / MANIFEST).read_bytes()
+    second = open_run(dataclasses.replace(config, batch=99, device="cpu"), FakeEngine())
+    assert second.resumed
+    assert second.schema.fingerprint == first.schema.fingerprint
+    assert second.id != first.id
+    assert (tmp_path / "out" / MANIFEST).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"detector": "mtcnn"}, ["--detector retinaface", "--detector mtcnn"]),
+        ({"landmarks": ("68", "134")}, ["--landmarks 68,134"]),
+        ({"masks": ()}, ["--masks none"]),
+        ({"limit": 2}, ["--limit 0", "--limit 2"]),
+        ({"chunk_images": 7}, ["--chunk-images 7"]),
+    ],
+)
+def test_another_config_is_refused_by_option_and_both_values(
+    config: LabelConfig, change: dict[str, object], named: list[str]
+) -> None:
+    open_run(config, FakeEngine())
+    with pytest.raises(UserError) as error:
+        open_run(dataclasses.replace(config, **change), FakeEngine())
+    assert all(text in str(error.value) for text in named), error.value
+
+
+def test_other_assets_are_refused(config: LabelConfig) -> None:
+    open_run(config, FakeEngine())
+    with pytest.raises(UserError, match=r"assets of digest d1.*assets of digest d2"):
+        open_run(config, FakeEngine(digest="d2"))
+
+
+def test_another_input_is_refused(config: LabelConfig, tmp_path: Path) -> None:
+    open_run(config, FakeEngine())
+    write_images(tmp_path / "other", 1)
+    other = dataclasses.replace(config, paths=(str(tmp_path / "other"), config.output))
+    with pytest.raises(UserError, match="INPUT"):
+        open_run(other, FakeEngine())
+
+
+def test_an_input_that_grew_is_taken_up(config: LabelConfig, tmp_path: Path) -> None:
+    open_run(config, FakeEngine())
+    write_images(tmp_path / "in" / "more", 2)
+    assert len(open_run(config, FakeEngine()).shards) == 2
+
+
+def test_a_folder_of_others_is_refused_and_left_alone(config: LabelConfig, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    before = files(tmp_path)
+    with pytest.raises(UserError, match=r"thesis\.txt"):
+        open_run(config, FakeEngine())
+    assert files(tmp_path) == before
+
+
+def test_an_empty_folder_is_taken(config: LabelConfig, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert not open_run(config, FakeEngine()).resumed
+
+
+@pytest.mark.parametrize(
+    ("paths", "named"),
+    [
+        (("nowhere", "out"), "nowhere: no such file or folder"),
+        (("empty", "out"), "empty: no images"),
+        (("in", "in/img0000.png"), "OUTPUT is a file"),
+        (("http://x/y", "out"), "http"),
+        (("in", "simplecache::s3://b/x"), "chained"),
+    ],
+)
+def test_paths_that_cannot_be_used_leave_nothing(
+    config: LabelConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    paths: tuple[str, ...],
+    named: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    before = files(tmp_path)
+    with pytest.raises(UserError, match=named):
+        open_run(dataclasses.replace(config, paths=paths), FakeEngine())
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"s3_endpoint": "https://user:hunter2@host"},
+        {"ray_address": "ray://user:hunter2@host:10001"},
+        {"paths": ("s3://user:hunter2@bucket/x", "out")},
+        {"paths": ("in", "s3://key:hunter2@bucket/x")},
+    ],
+)
+def test_secrets_in_urls_are_refused_and_not_repeated(
+    config: LabelConfig, change: dict[str, object]
+) -> None:
+    with pytest.raises(UserError) as error:
+        open_run(dataclasses.replace(config, **change), FakeEngine())
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": "x"}'])
+def test_a_damaged_manifest_is_named(config: LabelConfig, tmp_path: Path, content: str) -> None:
+    (tmp_path / "out" / "_run").mkdir(parents=True)
+    (tmp_path / "out" / MANIFEST).write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        open_run(config, FakeEngine())
+
+
+def test_resume_reads_the_config_of_an_output_even_when_it_was_moved(
+    config: LabelConfig, tmp_path: Path
+) -> None:
+    open_run(dataclasses.replace(config, detector="mtcnn", retry_failed=True), FakeEngine())
+    (tmp_path / "out").rename(tmp_path / "moved")
+    kept = config_of(LabelConfig(resume=str(tmp_path / "moved")))
+    assert kept.detector == "mtcnn"
+    assert not kept.retry_failed
+    assert kept.paths == (*config.inputs, str(tmp_path / "moved"))
+    assert open_run(kept, FakeEngine()).resumed
+
+
+def test_resume_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run there"):
+        config_of(LabelConfig(resume=str(tmp_path)))
+
+
+def test_of_two_first_starts_one_creates_the_manifest(
+    config: LabelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other run's manifest appears between our look and our write."""
+    real = Store.publish_new
+
+    def beaten(store: Store, rel: str, data: bytes) -> bool:
+        other = json.loads(data) | {"created": "earlier"}
+        real(store, rel, json.dumps(other).encode())
+        return real(store, rel, data)
+
+    monkeypatch.setattr(Store, "publish_new", beaten)
+    run = open_run(config, FakeEngine())
+    manifest = read_manifest(run.store)
+    assert manifest is not None
+    assert manifest["created"] == "earlier"
