@@ -122,6 +122,23 @@ def test_triangles_around_a_point_hit_every_pixel_once(seed: int, reach: float, 
         np.testing.assert_array_equal(hits, 1)
 
 
+@pytest.mark.parametrize("diagonal", [[[0, 1, 3], [0, 3, 2]], [[0, 1, 2], [1, 3, 2]]])
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_grid_with_its_corners_on_pixel_centres_hits_every_pixel_once(
+    diagonal: list[list[int]], flip: bool
+) -> None:
+    """All edges, level, upright and slanted, run through samples."""
+    height, width = SIZE
+    x, y = np.meshgrid(np.arange(-1, width + 1) + 0.5, np.arange(-1, height + 1) + 0.5)
+    ndc = np.stack([x.ravel() / width, y.ravel() / height], axis=1) * 2 - 1
+    pos = np.column_stack([ndc, np.zeros(len(ndc)), np.ones(len(ndc))])
+    across = width + 2
+    first = np.add.outer(np.arange(height + 1) * across, np.arange(width + 1)).reshape(-1, 1, 1)
+    square = np.array([0, 1, across, across + 1])
+    tri = (first + square[np.array(diagonal)]).reshape(-1, 3)
+    np.testing.assert_array_equal(times_hit(pos, tri[:, ::-1] if flip else tri), 1)
+
+
 @few
 @given(seed=seeds)
 def test_two_triangles_of_a_quad_share_no_pixel(seed: int) -> None:
