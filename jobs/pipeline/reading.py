@@ -1,0 +1,198 @@
+"""Reading an output: what is committed, what it says about itself, and whether more is to come.
+
+Readers need nothing but the part files: their existence is the commit. The manifest and the kept
+indexes only tell how many there will be.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.pipeline.chunks import ANNOTATIONS
+from jobs.pipeline.engine import AssetFacts
+from jobs.pipeline.index import INDEX_FOLDER, PARALLEL_LOADS
+from jobs.pipeline.names import shard_path
+from jobs.pipeline.parts import read_footer, read_part
+from jobs.pipeline.run import MANIFEST, read_manifest
+from jobs.pipeline.schema import LabelSchema, read_metadata
+from jobs.pipeline.shards.reader import RangeFile, RangeReader
+from jobs.pipeline.store import Entry, Store, StoreError
+from tddfa3.errors import UserError
+
+SUPERSEDED = "_run/superseded"
+COMPACTION = "_run/compaction.json"
+INDEX_KEY = b"tddfa3_index"
+
+DONE, UNUSABLE, INCOMPLETE, STOPPED = 0, 2, 3, 4
+"""Exit codes of the programs that read: done; bad usage or input; done, but something that was
+named could not be read; the storage failed."""
+
+_SUFFIX = ".parquet"
+# One small request per shard tells whether its chunks are all there; with more shards than this
+# it would take longer than the query that follows.
+MOST_SHARDS_COUNTED = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Committed part files against those that there will be; ``parts_expected`` is None where
+    counting would take too long."""
+
+    shards_listed: int
+    shards: int
+    parts: int
+    parts_expected: int | None
+
+    @property
+    def finished(self) -> bool:
+        if self.shards_listed < self.shards:
+            return False
+        return self.parts_expected is None or self.parts >= self.parts_expected
+
+    def __str__(self) -> str:
+        if self.shards_listed < self.shards:
+            return f"{self.parts} part files; {self.shards_listed} of {self.shards} shards listed"
+        return f"{self.parts} of {self.parts_expected} part files"
+
+
+class LabelledRun:
+    """An output, as it is now: part files committed later are not seen.
+
+    Raises:
+        UserError: there is no output of the label job at ``url``.
+        StoreError: it could not be read.
+    """
+
+    def __init__(self, url: str, *, s3_endpoint: str | None = None) -> None:
+        self.store = Store.open(url, s3_endpoint=s3_endpoint)
+        self.manifest: dict[str, Any] | None = read_manifest(self.store)
+        self.parts: tuple[Entry, ...] = tuple(
+            entry for entry in self.store.list(ANNOTATIONS) if entry.rel.endswith(_SUFFIX)
+        )
+        if self.manifest is None and not self.parts:
+            raise UserError(
+                f"{url}: not an output of jobs.label ({MANIFEST} and {ANNOTATIONS}/ are missing)"
+            )
+
+    def __repr__(self) -> str:
+        return f"LabelledRun({self.store.url!r}, {len(self.parts)} parts)"
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of all parts, with the first one's metadata; that of an empty table of
+        the run's assets while nothing is committed."""
+        if not self.parts:
+            return LabelSchema(self.facts, self._kept("fingerprint", ""), self.versions).arrow()
+        first = self.parts[0]
+        return read_schema(self.store, first.rel, first.size)
+
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What the first part file says about itself: units, frames, part names, assets."""
+        return read_metadata(self.schema)
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """Names of the face parts: label i + 1 of ``seg_visible``, bit i of ``seg``."""
+        return tuple(self.about["parts"])
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return self._kept("versions", {})
+
+    @cached_property
+    def facts(self) -> AssetFacts:
+        """Of the assets the run was labelled with, as the manifest tells."""
+        assets = self._kept("assets", {})
+        return AssetFacts(
+            name=assets.get("name", ""),
+            digest=assets.get("digest", ""),
+            source=assets.get("source", ""),
+            licence=assets.get("licence", ""),
+            files=assets.get("files", {}),
+            part_names=tuple(assets.get("parts", ())),
+            **{k: assets[k] for k in ("coefficients", "landmarks") if k in assets},
+        )
+
+    @cached_property
+    def superseded(self) -> tuple[str, ...]:
+        """Shards whose content was replaced during the run; their rows stay, readers skip them."""
+        marks = self.store.list(SUPERSEDED)
+        return tuple(sorted(json.loads(self.store.read(mark.rel))["shard"] for mark in marks))
+
+    def read_part(self, rel: str) -> pa.Table:
+        """One whole part file. Raises :class:`StoreError`, naming it, when it is gone."""
+        return read_part(self.store.read(rel))
+
+    def footers(self) -> Iterator[dict[str, Any]]:
+        """What each part says about itself, in the order of ``parts``; a small read each."""
+        for part in self.parts:
+            yield read_footer(self.store, part.rel, part.size)
+
+    def progress(self) -> Progress | None:
+        """How much is committed; None where nothing tells how much there will be."""
+        compaction = self.store.read_or_none(COMPACTION)
+        if compaction is not None:
+            expected = len(json.loads(compaction)["files"])
+            return Progress(1, 1, len(self.parts), expected)
+        if self.manifest is None:
+            return None
+        shards = self.manifest["input"]["shards"]
+        indexes = list(self.store.list(INDEX_FOLDER))
+        limit = self._kept("config", {}).get("limit", 0)
+        if limit:
+            images = sum(about["counts"]["images"] for about in self.footers())
+            return Progress(1, 1, len(self.parts), len(self.parts) + (images < limit))
+        if len(indexes) > MOST_SHARDS_COUNTED or len(indexes) < shards:
+            return Progress(len(indexes), shards, len(self.parts), None)
+        return Progress(len(indexes), shards, len(self.parts), self._expected(indexes))
+
+    def _expected(self, indexes: Sequence[Entry]) -> int:
+        """Part files there will be: one per chunk, one per shard that could not be read in full."""
+        with ThreadPoolExecutor(PARALLEL_LOADS, thread_name_prefix="index") as pool:
+            about = pool.map(lambda e: read_schema(self.store, e.rel, e.size).metadata, indexes)
+            kept = [json.loads(metadata[INDEX_KEY]) for metadata in about]
+        return sum(len(index["chunks"]) + (index["error"] is not None) for index in kept)
+
+    def _kept(self, name: str, default: Any) -> Any:
+        return (self.manifest or {}).get(name, default)
+
+
+def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
+    """Schema and metadata of a part file, from its footer alone.
+
+    Raises:
+        ValueError: not a Parquet file.
+        StoreError: it could not be read.
+    """
+    source = pa.PythonFile(RangeFile(RangeReader(store, rel, size)), mode="r")
+    schema: pa.Schema = pq.ParquetFile(source).schema_arrow
+    return schema
+
+
+def part_folder(shard_id: str) -> str:
+    """Where the part files of a shard lie, relative to the output."""
+    return f"{ANNOTATIONS}/{shard_path(shard_id)}"
+
+
+def batched(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    """``items`` in lists of ``size``, the last one shorter."""
+    rest = iter(items)
+    while part := list(itertools.islice(rest, size)):
+        yield part
+
+
+def exit_code(error: UserError) -> int:
+    """What a program that only reads should exit with for an error that ended it."""
+    if isinstance(error, StoreError):
+        return INCOMPLETE if error.kind == "not_found" else STOPPED if error.fatal else UNUSABLE
+    return UNUSABLE

@@ -1,0 +1,111 @@
+"""SQL over an output: ``python -m jobs.query OUTPUT "SELECT …"``.
+
+Exit codes: 0 done; 2 bad SQL or usage; 3 a part file is missing; 4 the storage failed.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO, Annotated, Literal, cast
+
+import pyarrow as pa
+import tyro
+
+from jobs.pipeline.database import MACROS, VIEWS, Database
+from jobs.pipeline.query_formats import WRITERS, print_table
+from jobs.pipeline.reading import DONE, LabelledRun, exit_code
+from jobs.pipeline.store import locate
+from tddfa3.errors import UserError
+
+Format = Literal["table", "csv", "json", "parquet", "arrow"]
+_BINARY = ("parquet", "arrow")
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    output: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OUTPUT")]
+    """Folder with the labels, local or s3://."""
+    sql: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SQL")] = (
+        "SELECT status, count(*) AS images FROM images GROUP BY status ORDER BY status"
+    )
+    """DuckDB's SQL; default: how many images there are of each status."""
+    format: Format = "table"
+    """How the result is written; Parquet and Arrow keep all types. In JSON and CSV binary values
+    are base64."""
+    out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
+    """Write the result here (local or s3://) instead of printing it; whole or not at all."""
+    s3_endpoint: Annotated[str, tyro.conf.arg(metavar="URL")] = ""
+    """Endpoint of the S3 server, when it is not AWS."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    config = parse(sys.argv[1:] if argv is None else argv)
+    try:
+        return query(config)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exit_code(error)
+    except BrokenPipeError:
+        # The reader of our output has seen enough; nothing more may be written, not even at exit.
+        sys.stderr.close()
+        return DONE
+
+
+def parse(argv: Sequence[str]) -> QueryConfig:
+    lines = [f"  {name}: {what}" for name, what in VIEWS.items()]
+    lines += [f"  {name}: {what}" for name, what in MACROS.items()]
+    return tyro.cli(
+        QueryConfig,
+        prog="python -m jobs.query",
+        args=list(argv),
+        description="SQL over an output.\n\nViews and macros:\n" + "\n".join(lines),
+    )
+
+
+def query(config: QueryConfig) -> int:
+    """Runs one query and writes its result."""
+    if config.format in _BINARY and not config.out and sys.stdout.isatty():
+        raise UserError(f"--format {config.format} is not for a terminal: give --out FILE")
+    run = LabelledRun(config.output, s3_endpoint=config.s3_endpoint or None)
+    say_if_unfinished(run)
+    with Database(run) as database, database.batches(config.sql) as batches:
+        if config.out:
+            publish(config, batches)
+        elif config.format == "table":
+            print_table(batches)
+        else:
+            WRITERS[config.format](batches, cast("IO[bytes]", sys.stdout.buffer))
+    return DONE
+
+
+def publish(config: QueryConfig, batches: pa.RecordBatchReader) -> None:
+    """The result as one file, which appears when it is complete."""
+    store, name = locate(config.out, s3_endpoint=config.s3_endpoint or None)
+    with tempfile.TemporaryFile() as file:
+        writer = WRITERS["csv" if config.format == "table" else config.format]
+        rows = writer(batches, file)
+        file.flush()
+        if file.tell() == 0:
+            store.publish(name, b"")
+        else:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                view = memoryview(data)
+                store.publish(name, view)
+                view.release()
+    print(f"{rows:,} rows: {store.uri(name)}", file=sys.stderr)
+
+
+def say_if_unfinished(run: LabelledRun) -> None:
+    """One line on stderr when more is still to come."""
+    progress = run.progress()
+    if progress is not None and not progress.finished:
+        print(f"note: the run is not finished ({progress}); this is what is committed",
+              file=sys.stderr)  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
