@@ -5,6 +5,7 @@ A compressed archive is listed and read as a stream; offsets count decompressed 
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -20,7 +21,14 @@ from jobs.pipeline.shards.model import (
     with_unique_keys,
 )
 from jobs.pipeline.shards.reader import RangeReader, spans
-from jobs.pipeline.shards.streams import CorruptStream, compression_of, forward_reader, park, resume
+from jobs.pipeline.shards.streams import (
+    Compression,
+    CorruptStream,
+    compression_of,
+    forward_reader,
+    park,
+    resume,
+)
 from jobs.pipeline.shards.tar_headers import HARD_LINK, REGULAR, DamagedTar, Header, read_headers
 from jobs.pipeline.store import locate
 
@@ -53,8 +61,7 @@ def read(
     shard: Shard, members: Iterable[Member], options: ReadOptions
 ) -> Iterator[tuple[Member, bytes | ShardReadError]]:
     store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
-    compression = compression_of(store.read(rel, 0, 8))
-    if compression is None:
+    if _compression(shard, options) is None:
         for group in spans(members):
             low = group[0].offset
             data = store.read(rel, low, max(m.offset + m.span for m in group))
@@ -75,6 +82,13 @@ def read(
             return
         yield member, _take(shard, member, content, 0)
     park(shard, stream)
+
+
+@functools.lru_cache(maxsize=64)
+def _compression(shard: Shard, options: ReadOptions) -> Compression | None:
+    """Asked once per shard and process; the shard's etag is part of what is remembered."""
+    store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    return compression_of(store.read(rel, 0, 8))
 
 
 def _take(shard: Shard, member: Member, data: bytes, start: int) -> bytes | ShardReadError:

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from jobs.pipeline.shards.folder import PARALLEL_READS, read_file, read_in_parallel
@@ -27,6 +28,9 @@ from jobs.pipeline.store import Store, StoreError, locate, parse_url
 _SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")
 #: Columns of a CSV, or fields of a JSON object, that hold the URI; the first one there counts.
 _COLUMNS = ("uri", "url", "path", "file_name", "filename", "file", "image", "image_path")
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class BadList(Exception):
@@ -136,21 +140,11 @@ def _resolve(entry: str, list_uri: str) -> str:
         StoreError: kind ``refused``.
     """
     kind, root = parse_url(list_uri)
-    folder = posixpath.dirname(root)
-    if kind == "local":
-        if _kind_of(entry) == "local":
-            return posixpath.normpath(posixpath.join(folder, entry))
-        return entry
-    if _kind_of(entry) == "local":
-        if entry.startswith("/"):
-            raise StoreError("refused", entry, "a list in a bucket cannot name local files")
-        parse_url(f"{kind}://{folder}/{entry}")
-        return f"{kind}://{folder}/{entry}"
-    if parse_url(entry)[0] != kind:
-        raise StoreError("refused", entry, f"a list in {kind}: cannot name files elsewhere")
-    return entry
-
-
-def _kind_of(entry: str) -> str:
-    """``local`` for anything without a scheme, else what the scheme says; refuses others."""
-    return "local" if entry.startswith("/") else parse_url(entry)[0]
+    if not _SCHEME.match(entry) and kind == "local":
+        return posixpath.normpath(posixpath.join(posixpath.dirname(root), entry))
+    if entry.startswith("/"):
+        raise StoreError("refused", entry, "a list in a bucket cannot name local files")
+    uri = entry if _SCHEME.match(entry) else f"{kind}://{posixpath.dirname(root)}/{entry}"
+    if kind != "local" and parse_url(uri)[0] != kind:
+        raise StoreError("refused", entry, "a list in a bucket can only name what is in buckets")
+    return uri

@@ -27,6 +27,7 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _MOST_NAME = 2 * 0xFFFF
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bz2"}
 _ENCRYPTED = 0x1
+_UTF8 = 0x800
 #: All that zipfile raises for a directory that is damaged, cut or hostile.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -54,11 +55,11 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
     except _DAMAGE as error:
         why = f"not a readable zip file, or cut before its directory at the end ({error})"
         return ShardIndex(shard.id, error=f"{why}, at offset {shard.size}", end_offset=shard.size)
-    following = [*(info.header_offset for info in infos[1:]), end]
+    following = [*(info.header_offset for info in infos), end][1:]
     members = [
-        _member(info, after, options.max_member_bytes)
-        for info, after in zip(infos, following, strict=True)
-        if not info.is_dir() and is_image_name(info.filename) and _is_content(info.filename)
+        _member(info, name, after, options.max_member_bytes)
+        for info, after in zip(infos, following, strict=False)
+        if is_image_name(name := _name(info)) and _is_content(name)
     ]
     return ShardIndex(shard.id, with_unique_keys(members), end_offset=shard.size)
 
@@ -79,12 +80,27 @@ def read(
                 yield member, ShardReadError("unreadable", *where, str(error))
 
 
+def _name(info: zipfile.ZipInfo) -> str:
+    """The member's name: UTF-8 where it is valid UTF-8, flagged or not.
+
+    Info-ZIP writes UTF-8 without the flag; only what is not UTF-8 is taken for the DOS letters
+    that the format means.
+    """
+    name = info.orig_filename.partition("\0")[0]
+    if info.flag_bits & _UTF8:
+        return name
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name
+
+
 def _is_content(name: str) -> bool:
     """macOS keeps resource forks in a folder of their own."""
     return not name.startswith("__MACOSX/")
 
 
-def _member(info: zipfile.ZipInfo, following: int, limit: int) -> Member:
+def _member(info: zipfile.ZipInfo, name: str, following: int, limit: int) -> Member:
     least = _LOCAL_HEADER.size + len(info.orig_filename) + info.compress_size
     error = ""
     if info.flag_bits & _ENCRYPTED:
@@ -97,8 +113,8 @@ def _member(info: zipfile.ZipInfo, following: int, limit: int) -> Member:
         # Overlapping members are how a small zip file expands to petabytes.
         error = "overlaps what follows it in the archive"
     return Member(
-        key=printable(info.filename),
-        name=info.filename,
+        key=printable(name),
+        name=name,
         offset=info.header_offset,
         size=info.file_size,
         # Local headers may be longer than the directory says, by no more than this.

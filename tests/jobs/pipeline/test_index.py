@@ -1,0 +1,132 @@
+"""Kept indexes: found again, compared, read in part, and made anew when they are damaged."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+from shard_tools import only_shard, picture, write_files
+
+from jobs.pipeline.chunks import cut
+from jobs.pipeline.index import index_name, load_index, load_indexes, save_index
+from jobs.pipeline.shards import Member, Shard, ShardIndex, index_shard, read_members
+from jobs.pipeline.store import Store, StoreError
+
+LIMITS = (100, 10**6)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path / "out"))
+
+
+def many(count: int) -> tuple[Shard, ShardIndex]:
+    members = [
+        Member(f"{number:06d}", f"{number:06d}.jpg", number * 1024, 700, 700, crc=2**32 - 1)
+        for number in range(count)
+    ]
+    shard = Shard("sub/a.tar", "/in/sub/a.tar", "tar", count * 1024, "etag")
+    return shard, ShardIndex(shard.id, members, None, count * 1024)
+
+
+def test_an_index_comes_back_as_it_was(store: Store) -> None:
+    odd = [
+        Member("caf\\udce9", "caf\udce9.jpg", 0, 5, 5, 8, 123, ""),
+        Member("x#2", "\ud800", 2**40, 0, 0, error="sparse files are not supported"),
+    ]
+    shard = Shard("a b/ü.zip", "/in/\udcff.zip", "zip", 10, "e", "*.j[p]g")
+    index = ShardIndex(shard.id, odd, "cut at offset 7", 7)
+    save_index(store, shard, index, *LIMITS)
+    kept = load_index(store, shard.id)
+    assert kept is not None
+    assert kept.index == index
+    assert kept.shard == shard
+    assert (kept.images, kept.bytes, kept.error, kept.end_offset) == (2, 5, "cut at offset 7", 7)
+    assert kept.difference(shard) is None
+
+
+def test_there_is_none_before_it_is_kept(store: Store) -> None:
+    assert load_index(store, "a.tar") is None
+    assert list(load_indexes(store, ["a.tar", "b.tar"])) == [None, None]
+
+
+def test_chunks_are_the_same_from_the_footer_and_cut_anew(store: Store) -> None:
+    shard, index = many(1234)
+    save_index(store, shard, index, *LIMITS)
+    kept = load_index(store, shard.id)
+    assert kept is not None
+    assert kept.chunks(*LIMITS) == cut(index, *LIMITS)
+    assert kept.chunks(7, 2000) == cut(index, 7, 2000)
+
+
+def test_members_of_a_chunk_are_read_without_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard, index = many(20_000)
+    save_index(store, shard, index, *LIMITS)
+    kept = load_index(store, shard.id)
+    assert kept is not None
+    for first, count in ((0, 1), (4095, 2), (4096, 100), (8000, 9000), (19_999, 1)):
+        assert kept.members(first, count) == index.members[first : first + count]
+    with pytest.raises(StoreError, match="20000 members"):
+        kept.members(19_999, 2)
+    with pytest.raises(StoreError, match="20000 members"):
+        kept.members(30_000, 1)
+
+
+def test_changes_are_told(store: Store) -> None:
+    shard, index = many(3)
+    save_index(store, shard, index, *LIMITS)
+    kept = load_index(store, shard.id)
+    assert kept is not None
+    other = Shard(shard.id, shard.uri, "tar", shard.size + 5, "other")
+    assert kept.difference(other) == "3072 -> 3077 bytes, etag etag -> other"
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"x" * 5000])
+def test_a_damaged_index_counts_as_none(store: Store, damage: bytes) -> None:
+    shard, index = many(3)
+    save_index(store, shard, index, *LIMITS)
+    store.publish(index_name(shard.id), damage)
+    assert load_index(store, shard.id) is None
+
+
+def test_an_index_of_a_real_folder_leads_to_its_bytes(tmp_path: Path, store: Store) -> None:
+    write_files(tmp_path / "in", *[f"{number}.jpg" for number in range(25)])
+    shard = only_shard(tmp_path / "in")
+    save_index(store, shard, index_shard(shard), 10, 10**6)
+    kept = load_index(store, shard.id)
+    assert kept is not None
+    found = {}
+    for chunk in kept.chunks(10, 10**6):
+        assert chunk.count <= 10
+        found |= {
+            member.key: content
+            for member, content in read_members(shard, kept.members(chunk.first, chunk.count))
+        }
+    assert found == {f"{number}.jpg": picture(f"{number}.jpg") for number in range(25)}
+
+
+def test_a_plan_of_many_shards_reads_one_footer_each(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard, index = many(10_000)
+    shards = [Shard(f"{n:03d}.tar", shard.uri, "tar", shard.size, "etag") for n in range(20)]
+    for each in shards:
+        save_index(store, each, ShardIndex(each.id, index.members, None, 0), *LIMITS)
+    reads = []
+    real = os.pread
+    monkeypatch.setattr(
+        os, "pread", lambda fd, count, offset: reads.append(count) or real(fd, count, offset)
+    )
+    kept = list(load_indexes(store, [each.id for each in shards]))
+    assert sum(len(one.chunks(*LIMITS)) for one in kept if one) == 20 * 100
+    assert [one.shard.id for one in kept if one] == [each.id for each in shards]
+    assert len(reads) <= 3 * len(shards)
+
+
+def test_shards_and_members_can_be_sent_to_other_processes() -> None:
+    shard, index = many(2)
+    assert pickle.loads(pickle.dumps((shard, index.members))) == (shard, index.members)
