@@ -1,0 +1,169 @@
+"""Faces again from the numbers of their rows: meshes, landmarks, masks, renders; no networks.
+
+Shape, pose, albedo and light are functions of the coefficients, so a row holds all that a mesh is
+made of; only a texture taken from the photograph needs the photograph again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from tddfa3.assets.bundle import AssetBundle
+from tddfa3.coefficients import Coefficients
+from tddfa3.crop import CropTransform, crop_image
+from tddfa3.face import Candidate, Face, faces_from_batch
+from tddfa3.labeler import FaceLabeler, crops_to_tensor
+from tddfa3.outputs import Outputs
+
+Floats = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class FaceNumbers:
+    """What a row holds of a face, as far as the rest follows from it.
+
+    coefficients: float32 (n,), id | exp | alb | angle | sh | trans.
+    crop: between the photograph and the 224 crop.
+    box: float32 (4,) x0, y0, x1, y1 in image pixels; zeros where the row has none.
+    points5: float32 (5, 2) image pixels, or None.
+    """
+
+    coefficients: Floats
+    crop: CropTransform
+    face_index: int = 0
+    n_faces: int = 1
+    box: Floats | None = None
+    score: float = float("nan")
+    points5: Floats | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> FaceNumbers:
+        """From a row of the labels, whatever read it: columns ``coef_*``, ``crop_params``, and,
+        where they are there, ``face_index``, ``n_faces``, ``box``, ``score``, ``points5``.
+
+        Raises:
+            ValueError: naming the column that is missing, null or not finite.
+        """
+        parts = [_numbers(row, f"coef_{name}") for name in Coefficients._fields]
+        box, points5 = _optional(row, "box"), _optional(row, "points5")
+        score = row.get("score")
+        return cls(
+            coefficients=np.concatenate(parts).astype(np.float32),
+            crop=CropTransform.from_params(_numbers(row, "crop_params")),
+            face_index=int(row.get("face_index") or 0),
+            n_faces=int(row.get("n_faces") or 1),
+            box=box,
+            score=float("nan") if score is None else float(score),
+            points5=None if points5 is None else points5.reshape(5, 2),
+        )
+
+
+class FaceRebuilder:
+    """Makes the records of the labeler from rows.
+
+    Args:
+        bundle: the assets the rows were labelled with (compare the digests).
+        outputs: what to compute.
+        device, rasterizer, batch, threads: as for :class:`~tddfa3.labeler.FaceLabeler`.
+
+    Raises:
+        UserError: as the labeler.
+    """
+
+    def __init__(
+        self,
+        bundle: AssetBundle,
+        outputs: Outputs,
+        *,
+        device: str = "auto",
+        rasterizer: str = "auto",
+        batch: int = 16,
+        threads: int | None = None,
+    ) -> None:
+        # The labeler has all the steps after the networks. It wants a backbone; the one with the
+        # fewest weights is loaded, and never run.
+        backbone = min(bundle.backbones, key=lambda name: (name != "mbnetv3", name))
+        self._labeler = FaceLabeler(
+            bundle,
+            detector="none",
+            backbone=backbone,
+            device=device,
+            outputs=outputs,
+            rasterizer=rasterizer,
+            batch=batch,
+            threads=threads,
+        )
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        return self._labeler.part_names
+
+    @torch.inference_mode()
+    def __call__(
+        self, faces: Sequence[FaceNumbers], images: Sequence[Picture] | None = None
+    ) -> list[Face]:
+        """One record per face, in order.
+
+        Args:
+            images: the photograph of each face, uint8 (h0, w0, 3) RGB, upright; needed for
+                extracted textures only.
+
+        Raises:
+            ValueError: coefficients of another number than the bundle's, a photograph of another
+                size than the row says, or one that is missing where it is needed.
+        """
+        if images is not None and len(images) != len(faces):
+            raise ValueError(f"{len(faces)} faces need as many images, not {len(images)}")
+        rebuilt: list[Face] = []
+        for start in range(0, len(faces), self._labeler.batch):
+            part = slice(start, start + self._labeler.batch)
+            rebuilt += self._batch(faces[part], None if images is None else images[part])
+        return rebuilt
+
+    def _batch(self, faces: Sequence[FaceNumbers], images: Sequence[Picture] | None) -> list[Face]:
+        labeler = self._labeler
+        alpha = torch.from_numpy(np.stack([face.coefficients for face in faces]))
+        crops = None
+        if images is not None:
+            cut = [crop_image(image, face.crop) for image, face in zip(images, faces, strict=True)]
+            crops = crops_to_tensor(np.stack(cut), labeler.device)
+        batch = labeler.label_coefficients(alpha.to(labeler.device), crops)
+        candidates = [_candidate(i, face) for i, face in enumerate(faces)]
+        return faces_from_batch(
+            batch, candidates, labeler.model, labeler.uv, labeler.part_names, labeler.outputs
+        )
+
+
+def _candidate(image: int, face: FaceNumbers) -> Candidate:
+    return Candidate(
+        image=image,
+        face_index=face.face_index,
+        box=np.zeros(4, np.float32) if face.box is None else face.box,
+        score=face.score,
+        points5=face.points5,
+        points106=None,  # rows do not keep them
+        crop=face.crop,
+        n_faces=face.n_faces,
+    )
+
+
+def _numbers(row: Mapping[str, Any], name: str) -> NDArray[np.float64]:
+    value: ArrayLike | None = row.get(name)
+    if value is None:
+        raise ValueError(f"{name}: missing or null; a row of a labelled face is needed")
+    numbers = np.asarray(value, dtype=np.float64)
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise ValueError(f"{name}: {numbers.shape} numbers, not all of them finite or not a list")
+    return numbers
+
+
+def _optional(row: Mapping[str, Any], name: str) -> Floats | None:
+    value = row.get(name)
+    return None if value is None else np.asarray(value, dtype=np.float32)
