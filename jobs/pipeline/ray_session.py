@@ -95,8 +95,14 @@ def embedded_ray(num_cpus: int) -> None:
 
 
 def _silence_raylet() -> None:
-    """Ray prints a page for every actor that dies; the scheduler says it in one line."""
-    with suppress(ImportError, AttributeError, KeyError):
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher
+    """Ray prints a page on stdout for every actor that dies, whatever ``log_to_driver`` says; the
+    scheduler says it in one line."""
+    with suppress(ImportError, AttributeError):
+        from ray._private import worker
 
-        global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
+        if callable(worker.print_to_stdstream):
+            worker.print_to_stdstream = _print_nothing
+
+
+def _print_nothing(*args: object, **options: object) -> None:
+    pass

@@ -22,6 +22,7 @@ from PIL import Image
 
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import AssetFacts
+from jobs.pipeline.store import Store
 from tddfa3.crop import CropTransform
 
 PLAIN, NO_FACE, TWO_FACES, RAISES, KILLS, SLOW = range(6)
@@ -116,3 +117,32 @@ class FakeEngine:
         if self.build_error is not None:
             raise self.build_error
         return fake_labeler
+
+
+@dataclass(frozen=True)
+class FailingPublisher:
+    """Publishing chunk 1 of any shard raises ``error`` in the actor."""
+
+    error: Exception
+
+    def facts(self, config: LabelConfig) -> AssetFacts:
+        return FakeEngine().facts(config)
+
+    def build(self, config: LabelConfig, threads: int) -> Any:
+        real = Store.publish_new
+
+        def publish_new(store: Store, rel: str, data: bytes) -> bool:
+            if rel.endswith("000001.parquet"):
+                raise self.error
+            return real(store, rel, data)
+
+        Store.publish_new = publish_new  # type: ignore[method-assign, assignment]
+        return fake_labeler
+
+
+@dataclass(frozen=True)
+class DyingAtStart(FakeEngine):
+    """Its actors are killed before they are ready."""
+
+    def build(self, config: LabelConfig, threads: int) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)

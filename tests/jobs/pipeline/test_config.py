@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_bad_values_exit_with_2_and_name_option_value_and_choices(
         ({"device": "cuda", "gpus_per_actor": 0.0}, "--device cuda"),
     ],
 )
-def test_values_that_cannot_be_used_are_named(change: dict[str, object], named: str) -> None:
+def test_values_that_cannot_be_used_are_named(change: dict[str, Any], named: str) -> None:
     with pytest.raises(UserError, match=named):
         check(dataclasses.replace(GOOD, **change))
 

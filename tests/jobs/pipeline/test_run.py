@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FakeEngine, write_images
@@ -58,7 +59,7 @@ def test_the_same_command_joins_and_changes_nothing(config: LabelConfig, tmp_pat
     ],
 )
 def test_another_config_is_refused_by_option_and_both_values(
-    config: LabelConfig, change: dict[str, object], named: list[str]
+    config: LabelConfig, change: dict[str, Any], named: list[str]
 ) -> None:
     open_run(config, FakeEngine())
     with pytest.raises(UserError) as error:
@@ -135,7 +136,7 @@ def test_paths_that_cannot_be_used_leave_nothing(
     ],
 )
 def test_secrets_in_urls_are_refused_and_not_repeated(
-    config: LabelConfig, change: dict[str, object]
+    config: LabelConfig, change: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError) as error:
         open_run(dataclasses.replace(config, **change), FakeEngine())
