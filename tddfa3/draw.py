@@ -1,0 +1,375 @@
+"""Pictures for a person to look at: what was found, drawn over the photograph.
+
+Everything takes and gives RGB uint8 and leaves its arguments alone. Points are image pixels (a
+whole number is a pixel's centre); labels and renders belong to the 224 crop and are laid over the
+photograph by its :class:`~tddfa3.crop.CropTransform`, soft at their edges.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tddfa3.crop import CropTransform
+
+if TYPE_CHECKING:
+    from tddfa3.face import Face
+
+Picture = NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+OVERLAY_SIDE = 1280
+SHEET_CELL = 512
+SHEET_COLUMNS = 4
+
+# Bright colours with a dark rim stand out on any skin.
+PART_COLORS: tuple[Color, ...] = (
+    (0, 210, 255),  # right eye
+    (40, 110, 255),  # left eye
+    (255, 225, 0),  # right eyebrow
+    (255, 145, 0),  # left eyebrow
+    (0, 225, 110),  # nose
+    (255, 45, 85),  # upper lip
+    (255, 90, 225),  # lower lip
+    (165, 130, 255),  # skin
+)
+POINT_COLOR: Color = (60, 255, 90)
+BOX_COLOR: Color = (255, 235, 60)
+RIM_COLOR: Color = (0, 0, 0)
+PART_OPACITY = 0.55
+SKIN_OPACITY = 0.25  # the skin is large and lies under everything else
+
+# The strokes of the 68 points in iBUG's order: (first, last, closed).
+STROKES_68 = (
+    (0, 16, False),  # contour
+    (17, 21, False),  # eyebrows
+    (22, 26, False),
+    (27, 30, False),  # nose
+    (31, 35, False),
+    (36, 41, True),  # eyes
+    (42, 47, True),
+    (48, 59, True),  # lips
+    (60, 67, True),
+)
+LANDMARK_TITLES = {
+    "68": "68 landmarks",
+    "106": "106 landmarks",
+    "106_2d": "106 landmarks, contour as seen",
+    "134": "134 landmarks",
+}
+_ZOOM_MARGIN = 1.6  # a sheet shows at most this many sides of the face's box around its centre
+_SUBPIXEL_BITS = 4
+_STRIP = 64  # rows that are mixed at a time, to stay in the processor's cache
+
+
+def overlay(
+    image: Picture, faces: Sequence[Face], *, max_side: int | None = OVERLAY_SIDE
+) -> Picture:
+    """One compact picture: visible parts tinted, 68 landmarks as strokes, boxes, scores and angles.
+
+    image: (H, W, 3) uint8 RGB. faces: of this image; what one lacks is not drawn.
+    max_side: a larger photograph is reduced to this; None keeps its size.
+    """
+    _check_picture("image", image)
+    canvas = _Canvas.of(image, max_side)
+    for face in faces:
+        if face.seg_visible is not None:
+            canvas.paste(_tinted(face.seg_visible), face.crop)
+    for face in faces:
+        if "68" in face.landmarks:
+            canvas.strokes(face.landmarks["68"], canvas.width_for(face))
+    for face in faces:
+        canvas.box(face.box, canvas.width_for(face))
+        canvas.caption(face)
+    return canvas.picture
+
+
+def sheet(
+    image: Picture,
+    face: Face,
+    *,
+    part_names: Sequence[str] = (),
+    cell: int = SHEET_CELL,
+    columns: int = SHEET_COLUMNS,
+) -> Picture:
+    """Upstream's visualisation: one picture per result, side by side, four to a row.
+
+    The photograph; shape and face rendered over it; the landmark sets (a hollow point is hidden);
+    the visible parts; each part by itself, drawn also where it is hidden. What ``face`` lacks is
+    left out.
+
+    image: (H, W, 3) uint8 RGB of any size; its longer side becomes ``cell`` pixels (it is not
+        enlarged to more than twice its size). Of a photograph with a small face the part around
+        the face is shown.
+    part_names: titles of the parts.
+    """
+    _check_picture("image", image)
+    empty = _Canvas.of(image, cell, enlarge=2, window=_surroundings(image, face))
+    cells = [empty.titled("photo")]
+    covered = covered_by_face(face)
+    for name in ("shape", "face"):
+        if name in face.renders:
+            canvas = empty.copy()
+            canvas.paste(_with_mask(np.asarray(face.renders[name], np.uint8), covered), face.crop)
+            cells.append(canvas.titled(f"{name} rendered"))
+    for name, points in face.landmarks.items():
+        canvas = empty.copy()
+        canvas.points(points, canvas.width_for(face), face.landmarks_visible.get(name))
+        cells.append(canvas.titled(LANDMARK_TITLES.get(name, name)))
+    if face.seg_visible is not None:
+        canvas = empty.copy()
+        canvas.paste(_tinted(face.seg_visible), face.crop)
+        cells.append(canvas.titled("visible parts"))
+    if face.seg is not None:
+        for part in range(len(PART_COLORS)):
+            canvas = empty.copy()
+            labels = np.where(face.seg >> part & 1, part + 1, 0).astype(np.uint8)
+            canvas.paste(_tinted(labels, skin_opacity=PART_OPACITY), face.crop)
+            title = part_names[part] if part < len(part_names) else f"part {part + 1}"
+            cells.append(canvas.titled(title.replace("_", " ")))
+    return _grid([c.picture for c in cells], columns)
+
+
+def render_over(
+    image: Picture, render: Picture, mask: NDArray[np.generic], transform: CropTransform
+) -> Picture:
+    """A render of the crop laid over the photograph, within the crop's box and soft at the edges.
+
+    image: (H, W, 3) uint8. render: (224, 224, 3) uint8. mask: (224, 224), nonzero where the render
+    covers the photograph.
+    """
+    _check_picture("image", image)
+    _check_picture("render", render)
+    canvas = _Canvas.of(image, None)
+    canvas.paste(_with_mask(render, mask != 0), transform)
+    return canvas.picture
+
+
+def covered_by_face(face: Face) -> NDArray[np.bool_]:
+    """(224, 224): where any of the face's renders is not 0."""
+    covered = np.zeros((face.crop.size, face.crop.size), bool)
+    for picture in face.renders.values():
+        covered |= (picture != 0).any(axis=-1)
+    return covered
+
+
+@dataclass
+class _Canvas:
+    """A picture being drawn on: ``origin`` of the image cut off, then scaled by ``scale``."""
+
+    picture: Picture
+    scale: float
+    origin: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def of(
+        cls,
+        image: Picture,
+        max_side: int | None,
+        enlarge: float = 1.0,
+        window: tuple[int, int, int, int] | None = None,
+    ) -> _Canvas:
+        """window: x0, y0, x1, y1 of the part to show."""
+        x0, y0, x1, y1 = window or (0, 0, image.shape[1], image.shape[0])
+        image = np.ascontiguousarray(image[y0:y1, x0:x1])
+        height, width = image.shape[:2]
+        scale = 1.0 if max_side is None else min(enlarge, max_side / max(height, width))
+        if scale == 1.0:
+            return cls(image.copy(), scale, (x0, y0))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        resized = cv2.resize(image, size, interpolation=method).astype(np.uint8, copy=False)
+        return cls(resized, scale, (x0, y0))
+
+    def copy(self) -> _Canvas:
+        return _Canvas(self.picture.copy(), self.scale, self.origin)
+
+    def titled(self, text: str) -> _Canvas:
+        canvas = self.copy()
+        height = max(10, round(max(self.picture.shape[:2]) / 26))
+        _text(canvas.picture, text, (height // 2, height // 2), height)
+        return canvas
+
+    def width_for(self, face: Face) -> float:
+        """Line width that suits the face's size in the picture, in pixels."""
+        x0, y0, x1, y1 = face.box
+        side = max(x1 - x0, y1 - y0) * self.scale
+        return float(np.clip(side / 150, 1.0, max(self.picture.shape[:2]) / 250 + 1))
+
+    def paste(self, layer: NDArray[np.float32], transform: CropTransform) -> None:
+        """Lays a layer of the crop over the picture; (224, 224, 4) premultiplied RGB and opacity,
+        all 0..1 (RGB: 0..255)."""
+        size = transform.size
+        step = (
+            self.scale * transform.w0 / transform.width,
+            self.scale * transform.h0 / transform.height,
+        )
+        # Where the crop's edge, not its first pixel's centre, lies in this picture.
+        start = (
+            transform.left * step[0] - self.origin[0] * self.scale,
+            transform.up * step[1] - self.origin[1] * self.scale,
+        )
+        if min(step) < 1:
+            # Averaged first, as sampling alone would skip pixels of the crop.
+            shrunk = [max(1, round(size * min(s, 1.0))) for s in step]
+            smaller = cv2.resize(layer, (shrunk[0], shrunk[1]), interpolation=cv2.INTER_AREA)
+            layer = smaller.astype(np.float32, copy=False)
+            step = (step[0] * size / shrunk[0], step[1] * size / shrunk[1])
+        height, width = self.picture.shape[:2]
+        end = (start[0] + step[0] * layer.shape[1], start[1] + step[1] * layer.shape[0])
+        x0, y0 = max(0, math.floor(start[0])), max(0, math.floor(start[1]))
+        x1, y1 = min(width, math.ceil(end[0])), min(height, math.ceil(end[1]))
+        if x0 >= x1 or y0 >= y1:
+            return
+        for top in range(y0, y1, _STRIP):
+            # Layer pixel i lies at start + (i + 0.5) step - 0.5 of the picture.
+            matrix = np.array(
+                [
+                    [1 / step[0], 0, (x0 + 0.5 - start[0]) / step[0] - 0.5],
+                    [0, 1 / step[1], (top + 0.5 - start[1]) / step[1] - 0.5],
+                ]
+            )
+            window = self.picture[top : min(y1, top + _STRIP), x0:x1]
+            flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            warped = cv2.warpAffine(layer, matrix, (x1 - x0, len(window)), flags=flags)
+            mixed = window * (1 - warped[..., 3:]) + warped[..., :3]
+            window[...] = cv2.convertScaleAbs(mixed)  # rounds; nothing is below 0
+
+    def points(
+        self, points: ArrayLike, width: float, visible: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Dots with a dark rim; hidden points are rings."""
+        placed = self._placed(points)
+        seen = np.ones(len(placed), bool) if visible is None else visible
+        radius = _shifted(1.1 * width)
+        rim = max(1, round(0.7 * width))
+        for place, is_seen in zip(placed, seen, strict=True):
+            options = (cv2.LINE_AA, _SUBPIXEL_BITS)
+            cv2.circle(self.picture, place, radius, RIM_COLOR, 2 * rim + 1, *options)
+            thickness = -1 if is_seen else 1
+            cv2.circle(self.picture, place, radius, POINT_COLOR, thickness, *options)
+
+    def strokes(self, points: ArrayLike, width: float) -> None:
+        """The 68 landmarks as lines with a dark rim."""
+        placed = np.array(self._placed(points), np.int32)
+        lines = [placed[first : last + 1] for first, last, _ in STROKES_68]
+        for color, thickness in _rimmed(POINT_COLOR, 0.8 * width):
+            for line, (_, _, closed) in zip(lines, STROKES_68, strict=True):
+                cv2.polylines(
+                    self.picture, [line], closed, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS
+                )
+
+    def box(self, box: ArrayLike, width: float) -> None:
+        """Corners of the box x0, y0, x1, y1, which hide less than a full frame."""
+        (x0, y0), (x1, y1) = self._placed(np.asarray(box, np.float64).reshape(2, 2))
+        arm = round(0.18 * min(abs(x1 - x0), abs(y1 - y0)))
+        for color, thickness in _rimmed(BOX_COLOR, width):
+            for x, toward_x in ((x0, arm), (x1, -arm)):
+                for y, toward_y in ((y0, arm), (y1, -arm)):
+                    corner = np.array([[x + toward_x, y], [x, y], [x, y + toward_y]], np.int32)
+                    cv2.polylines(
+                        self.picture, [corner], False, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS
+                    )
+
+    def caption(self, face: Face) -> None:
+        """Score and head pose above the box, where the face is large enough to carry them."""
+        x0, y0, x1, y1 = (np.asarray(face.box) - np.tile(self.origin, 2) + 0.5) * self.scale
+        height = round(min((x1 - x0) / 14, max(self.picture.shape[:2]) / 40))
+        if height < 9:
+            return
+        text = (
+            f"{face.score:.2f}  yaw {face.yaw:+.0f}  pitch {face.pitch:+.0f}  roll {face.roll:+.0f}"
+        )
+        above = round(y0) - 2 * height
+        _text(self.picture, text, (round(x0), above if above >= 0 else round(y1) + height), height)
+
+    def _placed(self, points: ArrayLike) -> list[tuple[int, int]]:
+        """Image pixels to this picture's, as fixed-point numbers; those far outside are clipped."""
+        given = np.asarray(points, np.float64)
+        if given.ndim != 2 or given.shape[1] != 2 or not np.isfinite(given).all():
+            raise ValueError(f"points must be finite and (N, 2), not {given.shape}")
+        reach = 4.0 * max(self.picture.shape[:2])
+        placed = np.clip((given - self.origin + 0.5) * self.scale - 0.5, -reach, reach)
+        return [(_shifted(x), _shifted(y)) for x, y in placed]
+
+
+def _rimmed(color: Color, width: float) -> tuple[tuple[Color, int], ...]:
+    """The passes, (colour, thickness), of a line with a dark rim; a thin line has none, as that
+    would bury a small face."""
+    thickness = max(1, round(width))
+    return ((color, 1),) if width <= 1 else ((RIM_COLOR, thickness + 2), (color, thickness))
+
+
+def _surroundings(image: Picture, face: Face) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1: the whole photograph, or of one with a small face the part around it."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = (float(v) for v in face.box)
+    reach = _ZOOM_MARGIN * max(x1 - x0, y1 - y0, 1.0)
+    if 2 * reach >= max(width, height):
+        return 0, 0, width, height
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    # Moved into the photograph rather than cut off by its edge.
+    left = round(min(max(x - reach, 0), max(width - 2 * reach, 0)))
+    top = round(min(max(y - reach, 0), max(height - 2 * reach, 0)))
+    side = math.ceil(2 * reach)
+    return left, top, min(width, left + side), min(height, top + side)
+
+
+def _tinted(labels: Picture, skin_opacity: float = SKIN_OPACITY) -> NDArray[np.float32]:
+    """Labels (224, 224), 0 or part + 1, as a premultiplied layer."""
+    colors = np.array([(0, 0, 0), *PART_COLORS], np.float32)
+    opacity = np.full(len(colors), PART_OPACITY, np.float32)
+    opacity[0], opacity[-1] = 0, skin_opacity
+    table = np.concatenate([colors * opacity[:, None], opacity[:, None]], axis=1)
+    # Parts beyond the palette start over.
+    index = np.where(labels > 0, (labels.astype(np.int64) - 1) % len(PART_COLORS) + 1, 0)
+    return table[index]
+
+
+def _with_mask(render: Picture, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    if render.shape[:2] != mask.shape:
+        raise ValueError(f"render {render.shape} and mask {mask.shape} must be of one size")
+    opacity = mask[..., None].astype(np.float32)
+    return np.concatenate([render * opacity, opacity], axis=2)
+
+
+def _text(picture: Picture, text: str, corner: tuple[int, int], height: int) -> None:
+    """White text with a dark rim, its top left corner at ``corner``."""
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    thickness = max(1, round(height / 12))
+    size = cv2.getFontScaleFromHeight(font, height, thickness)
+    x, y = corner[0], corner[1] + height
+    # The rim is the text moved about: thicker text would also be longer in some OpenCV versions.
+    for right, down in ((-1, -1), (-1, 1), (1, -1), (1, 1), (0, 2)):
+        place = (x + right * thickness, y + down * thickness)
+        cv2.putText(picture, text, place, font, size, RIM_COLOR, thickness, cv2.LINE_AA)
+    cv2.putText(picture, text, (x, y), font, size, (255, 255, 255), thickness, cv2.LINE_AA)
+
+
+def _grid(pictures: Sequence[Picture], columns: int) -> Picture:
+    """Pictures of one size row by row on white."""
+    height, width = pictures[0].shape[:2]
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    grid = np.full((rows * height, columns * width, 3), 255, np.uint8)
+    for i, picture in enumerate(pictures):
+        y, x = i // columns * height, i % columns * width
+        grid[y : y + height, x : x + width] = picture
+    return grid
+
+
+def _shifted(value: float) -> int:
+    return round(value * (1 << _SUBPIXEL_BITS))
+
+
+def _check_picture(name: str, picture: Picture) -> None:
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise ValueError(
+            f"{name} must be uint8 of shape (H, W, 3), not {picture.dtype} {picture.shape}"
+        )
