@@ -45,7 +45,8 @@ def build_detector(
     if name not in _DETECTORS:
         raise UserError(f"detector: {name!r} is unknown; choose of {', '.join(_DETECTORS)}")
     if name == "none":
-        _expect(config, type(None), name)
+        if config is not None:
+            raise ValueError("detector 'none' has no settings")
         return WholeImage()
     if name not in bundle.detectors:
         offered = ", ".join((*bundle.detectors, "none"))
@@ -55,9 +56,13 @@ def build_detector(
         )
     source = str(bundle.path)
     if name == "mtcnn":
-        _expect(config, MtcnnConfig, name)
+        if config is not None and not isinstance(config, MtcnnConfig):
+            raise ValueError(f"detector 'mtcnn' takes a MtcnnConfig, got {type(config).__name__}")
         return Mtcnn(bundle.tensors("mtcnn"), source=source, device=device, config=config)
-    _expect(config, RetinaFaceConfig, name)
+    if config is not None and not isinstance(config, RetinaFaceConfig):
+        raise ValueError(
+            f"detector 'retinaface' takes a RetinaFaceConfig, got {type(config).__name__}"
+        )
     return RetinaFace(
         bundle.tensors("retinaface"),
         bundle.tensors("landmarks106"),
@@ -65,8 +70,3 @@ def build_detector(
         device=device,
         config=config,
     )
-
-
-def _expect(config: object, kind: type, name: str) -> None:
-    if config is not None and not isinstance(config, kind):
-        raise ValueError(f"detector {name!r} takes no {type(config).__name__}")

@@ -117,7 +117,7 @@ def check_images(images: Sequence[NDArray[np.uint8]]) -> None:
             raise ValueError(f"images[{i}] must be (H, W, 3) uint8 RGB, got {shape} {dtype}")
 
 
-def to_tensor(image: NDArray[np.uint8], device: torch.device) -> Tensor:
+def to_tensor(image: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     """The image on the device; never written to. Copied only where PyTorch needs that."""
     contiguous = np.ascontiguousarray(image)
     # PyTorch warns of arrays that are read-only, as those made from Pillow images are.

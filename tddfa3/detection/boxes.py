@@ -11,7 +11,9 @@ Array = NDArray[np.float64]
 _BLOCK = 2_000_000
 
 
-def suppress(boxes: Array, scores: Array, threshold: float, *, relative_to: str = "union") -> Array:
+def suppress(
+    boxes: Array, scores: Array, threshold: float, *, relative_to: str = "union"
+) -> NDArray[np.intp]:
     """Indices ``(K,)`` of the boxes ``(N, 4)`` that no better box overlaps, best score first.
 
     Not greedy: a box that is itself dropped still drops others. The package does it so, and its

@@ -135,8 +135,8 @@ class Mtcnn:
     def _proposals(self, images: Sequence[NDArray[np.uint8]]) -> _Boxes:
         found = [_Boxes(np.zeros(0, np.intp), np.zeros((0, 4)), np.zeros(0))]
         for i, image in enumerate(images):
-            for boxes, scores in self._levels(image):
-                found.append(_Boxes(np.full(len(boxes), i), boxes, scores))
+            for xyxy, scores in self._levels(image):
+                found.append(_Boxes(np.full(len(xyxy), i), xyxy, scores))
         boxes = _Boxes(
             np.concatenate([b.owner for b in found]),
             np.concatenate([b.xyxy for b in found]),
@@ -147,18 +147,17 @@ class Mtcnn:
     def _levels(self, image: NDArray[np.uint8]) -> list[tuple[Array, Array]]:
         """Boxes in photo pixels and scores, of each level of the photo's pyramid."""
         height, width = image.shape[:2]
+        scales = pyramid_scales(min(height, width), self.config.min_face_size)
+        if not scales:
+            return []
         found = []
-        scale = CELL / self.config.min_face_size
-        normalised = None
-        while min(height, width) * scale >= _SMALLEST_LEVEL:
-            if normalised is None:
-                normalised = (image.astype(np.float32) - 127.5) / 128
+        normalised = (image.astype(np.float32) - 127.5) / 128
+        for scale in scales:
             size = int(width * scale), int(height * scale)
             level = cv2.resize(normalised, size, interpolation=cv2.INTER_AREA)
             boxes, scores = self._propose(torch.from_numpy(level).to(self.device))
             kept = suppress(boxes / scale, scores, self.config.proposal_level_nms)
             found.append((boxes[kept] / scale, scores[kept]))
-            scale *= _PYRAMID_FACTOR
         return found
 
     def _propose(self, level: Tensor) -> tuple[Array, Array]:
@@ -183,6 +182,15 @@ class Mtcnn:
             *values, logits = network(_patches(pixels, part, size, self.device))
             outputs.append([*values, logits.softmax(dim=1)[:, 1]])
         return [torch.cat(o).cpu().numpy().astype(np.float64) for o in zip(*outputs, strict=True)]
+
+
+def pyramid_scales(shorter_side: int, min_face_size: int) -> list[float]:
+    """Factors of the pyramid's levels; the first makes the smallest face fill one cell."""
+    first = CELL / min_face_size
+    scales: list[float] = []
+    while shorter_side * (scale := first * _PYRAMID_FACTOR ** len(scales)) >= _SMALLEST_LEVEL:
+        scales.append(scale)
+    return scales
 
 
 def _patches(pixels: Sequence[Tensor], boxes: _Boxes, size: int, device: torch.device) -> Tensor:

@@ -69,6 +69,14 @@ class Letterbox:
             image = np.asarray(resized, dtype=np.uint8)
         return cls(image, (size - fitted[0]) // 2, (size - fitted[1]) // 2, 1 / factor)
 
+    def to_photo(self, boxes: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Canvas pixels ``(N, 4)`` -> photo pixels; what is not finite becomes very large or 0."""
+        # Truncated twice, on the canvas and in the photo: the squares that the 106-point network
+        # was trained on came from such boxes.
+        boxes = np.trunc(np.clip(np.nan_to_num(boxes), -1e6, 1e6))
+        offset = np.array([self.left, self.top] * 2, dtype=np.float64)
+        return np.trunc((boxes - offset) * self.scale).astype(np.int64)
+
 
 class RetinaFace:
     """Finds all faces of all images, with 106 points each.
@@ -149,7 +157,7 @@ class RetinaFace:
         boxes = decode_boxes(regressions[good], self.anchors[good]) * self.config.size
         scores = scores[good]
         keep = nms(boxes, scores, self.config.nms_threshold)
-        in_photo = _to_photo(boxes[keep].cpu().numpy().astype(np.float64), letterbox)
+        in_photo = letterbox.to_photo(boxes[keep].cpu().numpy().astype(np.float64))
         height, width = shape[:2]
         # Boxes to the right of or below the photo; what else misses it, the landmarks' cut finds.
         inside = (in_photo[:, 0] < width - 1) & (in_photo[:, 1] < height - 1)
@@ -180,15 +188,6 @@ class RetinaFace:
 class _Boxes:
     boxes: NDArray[np.int64]
     scores: NDArray[np.float32]
-
-
-def _to_photo(boxes: NDArray[np.float64], letterbox: Letterbox) -> NDArray[np.int64]:
-    """Canvas pixels ``(N, 4)`` -> photo pixels; boxes that are not finite fall out."""
-    # Truncated twice, on the canvas and in the photo: the squares that the 106-point network
-    # was trained on came from such boxes.
-    boxes = np.trunc(np.clip(np.nan_to_num(boxes), -1e6, 1e6))
-    offset = np.array([letterbox.left, letterbox.top] * 2, dtype=np.float64)
-    return np.trunc((boxes - offset) * letterbox.scale).astype(np.int64)
 
 
 def _detections(

@@ -223,7 +223,7 @@ def test_wrong_arrays_are_refused_with_their_shapes() -> None:
     with pytest.raises(ValueError, match=r"\(20, 30, 3\) uint8, got \(30, 20, 3\) uint8"):
         crop_image(np.zeros((30, 20, 3), np.uint8), transform)
     with pytest.raises(ValueError, match="float32"):
-        crop_image(np.zeros((20, 30, 3), np.float32), transform)  # type: ignore[arg-type]
+        crop_image(np.zeros((20, 30, 3), np.float32), transform)
     with pytest.raises(ValueError, match=r"got \(10, 10\)"):
         transform.labels_to_image(np.zeros((10, 10), np.uint8))
     with pytest.raises(ValueError, match=r"\(\.\.\., 2\)"):

@@ -1,0 +1,45 @@
+"""A photograph, and detectors small enough to run in every test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from skimage import data
+from torch import Tensor, nn
+
+from tddfa3.detection.landmarks106 import LandmarkNetwork
+from tddfa3.detection.retinaface import RetinaFace, RetinaFaceConfig
+from tddfa3.detection.retinaface_network import RetinaFaceNetwork
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> NDArray[np.uint8]:
+    """(512, 512, 3) RGB with one large face (NASA, public domain)."""
+    return data.astronaut()
+
+
+@pytest.fixture(scope="session")
+def random_retinaface() -> Callable[..., RetinaFace]:
+    """Makes detectors with random weights, whose "faces" are anything: for what holds always."""
+    torch.manual_seed(0)
+    boxes, landmarks = random_weights(RetinaFaceNetwork()), random_weights(LandmarkNetwork())
+    for level in range(3):
+        # So that a handful of the small anchors pass in an image of noise, with boxes near them.
+        margin = 0.5 if level == 0 else 100.0
+        boxes[f"ClassHead.{level}.conv1x1.weight"] *= 3
+        boxes[f"ClassHead.{level}.conv1x1.bias"] = torch.tensor([margin, -margin] * 2)
+        boxes[f"BboxHead.{level}.conv1x1.weight"] *= 0.1
+
+    def make(**settings: float) -> RetinaFace:
+        config = RetinaFaceConfig(**{"size": 64, **settings})  # type: ignore[arg-type]
+        return RetinaFace(boxes, landmarks, source="random", device="cpu", config=config)
+
+    return make
+
+
+def random_weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
