@@ -123,10 +123,10 @@ class TextureMapper:
     def _blend_one(self, photo: Tensor, target: Tensor, visible: Tensor) -> Tensor:
         """Photo where visible, target elsewhere, and no seam; photo and target (V, 3)."""
         difference = photo - target
-        hidden = (~visible).float()[:, None]
+        hidden = (~visible).float()[:, None] * 255
         drawn = self._blend_chart.draw(torch.cat([difference, hidden], dim=1))
         # Outside the chart nothing is hidden: there upstream's mask is set, and the difference 0.
-        mask = self._blend_chart.pad(erode(((1 - drawn[..., 3]) * 255).to(torch.uint8)))
+        mask = self._blend_chart.pad(erode((255 - drawn[..., 3]).to(torch.uint8)))
         weight, correction = self._blender.solve(mask, drawn[..., :3])
         at_vertices = self._read_cells(torch.cat([weight[None], correction]))
         return target + at_vertices[:, :1] * difference + at_vertices[:, 1:]
