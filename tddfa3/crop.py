@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+
+from tddfa3.resample import axis_weights, resize_window
 
 CROP_SIZE = 224
 
@@ -26,9 +27,6 @@ _RESCALE_FACTOR = 102.0
 _MAX_SCALE = float(CROP_SIZE)
 # Below this ratio of width to length the five points lie on one line.
 _MIN_FLATNESS = 1e-4
-# Pillow's bicubic filter reaches this many source pixels when it enlarges, and this many times
-# the reduction when it shrinks.
-_BICUBIC_SUPPORT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +188,9 @@ def estimate_crop(
 def crop_image(image: NDArray[np.uint8], transform: CropTransform) -> NDArray[np.uint8]:
     """Cuts the crop out of a photo: bicubic, black outside.
 
-    The same pixels as resizing the whole photo to ``transform.width x height`` with Pillow's
-    bicubic filter, rows first, and cropping that; but only what the crop covers is ever touched.
+    Exactly the pixels of resizing the whole photo to ``transform.width x height`` with Pillow's
+    bicubic filter, columns before rows, and cropping that; but only what the crop covers is ever
+    touched.
 
     Args:
         image: ``(h0, w0, 3)`` uint8 RGB.
@@ -205,60 +204,14 @@ def crop_image(image: NDArray[np.uint8], transform: CropTransform) -> NDArray[np
             f"got {image.shape} {image.dtype}"
         )
     crop = np.zeros((transform.size, transform.size, 3), dtype=np.uint8)
-    columns = _Span.of(transform.left, transform.size, transform.width, transform.w0)
-    rows = _Span.of(transform.up, transform.size, transform.height, transform.h0)
+    columns = axis_weights(transform.w0, transform.width, transform.left, transform.size)
+    rows = axis_weights(transform.h0, transform.height, transform.up, transform.size)
     if columns is None or rows is None:
         return crop
-    patch = image[rows.first : rows.last, columns.first : columns.last]
-    crop[rows.start : rows.stop, columns.start : columns.stop] = _resample(patch, columns, rows)
+    covered = resize_window(image, columns, rows)
+    below, right = rows.start + covered.shape[0], columns.start + covered.shape[1]
+    crop[rows.start : below, columns.start : right] = covered
     return crop
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """One axis of the crop's overlap with the photo.
-
-    ``start:stop`` are crop pixels; ``first:last`` the photo's pixels the filter reads; ``begin``
-    and ``end`` the part of those that is resampled, in pixels from ``first``.
-    """
-
-    start: int
-    stop: int
-    first: int
-    last: int
-    begin: float
-    end: float
-
-    @classmethod
-    def of(cls, offset: int, size: int, resized: int, original: int) -> _Span | None:
-        low, high = max(offset, 0), min(offset + size, resized)
-        if low >= high:
-            return None
-        step = original / resized
-        begin, end = low * step, high * step
-        # Room for the filter, so that only the photo's own edge cuts it off.
-        reach = math.ceil(_BICUBIC_SUPPORT * max(step, 1.0)) + 1
-        first = max(math.floor(begin) - reach, 0)
-        last = min(math.ceil(end) + reach, original)
-        # high * step can exceed the photo by a rounding error, which Pillow refuses.
-        return cls(low - offset, high - offset, first, last, begin - first, min(end, last) - first)
-
-
-def _resample(patch: NDArray[np.uint8], columns: _Span, rows: _Span) -> NDArray[np.uint8]:
-    # One axis at a time: Pillow clips to 0..255 in between, and since 13 chooses by the sizes
-    # which axis comes first. Earlier versions, with which the networks were trained, took x first.
-    source = Image.fromarray(np.ascontiguousarray(patch))
-    widened = source.resize(
-        (columns.stop - columns.start, source.height),
-        Image.Resampling.BICUBIC,
-        box=(columns.begin, 0, columns.end, source.height),
-    )
-    resized = widened.resize(
-        (widened.width, rows.stop - rows.start),
-        Image.Resampling.BICUBIC,
-        box=(0, rows.begin, widened.width, rows.end),
-    )
-    return np.asarray(resized)
 
 
 def _fit_weak_perspective(
