@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import resnet50
-from torchvision.models._utils import IntermediateLayerGetter
 
 STRIDES = (8, 16, 32)
 ANCHOR_SIZES = ((16, 32), (64, 128), (256, 512))
@@ -26,8 +25,7 @@ class RetinaFaceNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers = {"layer2": "1", "layer3": "2", "layer4": "3"}
-        self.body = IntermediateLayerGetter(resnet50(weights=None), return_layers=layers)
+        self.body = Trunk()
         self.fpn = FeaturePyramid((512, 1024, 2048))
         self.ssh1 = ContextModule()
         self.ssh2 = ContextModule()
@@ -41,11 +39,30 @@ class RetinaFaceNetwork(nn.Module):
         The A anchors are those of :func:`anchors`, in the same order.
         """
         contexts = (self.ssh1, self.ssh2, self.ssh3)
-        levels = self.fpn(list(self.body(images).values()))
+        levels = self.fpn(self.body(images))
         features = [context(level) for context, level in zip(contexts, levels, strict=True)]
         boxes = [head(x) for head, x in zip(self.BboxHead, features, strict=True)]
         classes = [head(x) for head, x in zip(self.ClassHead, features, strict=True)]
         return torch.cat(boxes, dim=1), torch.cat(classes, dim=1)
+
+
+class Trunk(nn.Module):
+    """torchvision's ResNet-50 without its classifier; gives its last three levels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        network = resnet50(weights=None)
+        self.conv1, self.bn1 = network.conv1, network.bn1
+        self.relu, self.maxpool = network.relu, network.maxpool
+        self.layer1, self.layer2 = network.layer1, network.layer2
+        self.layer3, self.layer4 = network.layer3, network.layer4
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``(B, 3, S, S)`` -> 512, 1024 and 2048 channels at strides 8, 16 and 32."""
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        fine = self.layer2(self.layer1(x))
+        middle = self.layer3(fine)
+        return fine, middle, self.layer4(middle)
 
 
 class FeaturePyramid(nn.Module):
@@ -59,7 +76,7 @@ class FeaturePyramid(nn.Module):
         self.merge1 = _convolution(_CHANNELS, _CHANNELS, 3)
         self.merge2 = _convolution(_CHANNELS, _CHANNELS, 3)
 
-    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, levels: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         coarse = self.output3(levels[2])
         middle = self.output2(levels[1])
         middle = self.merge2(middle + F.interpolate(coarse, size=middle.shape[2:]))
@@ -95,7 +112,7 @@ class AnchorHead(nn.Module):
         self.conv1x1 = nn.Conv2d(_CHANNELS, len(ANCHOR_SIZES[0]) * values, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv1x1(x).permute(0, 2, 3, 1).reshape(len(x), -1, self.values)
+        return self.conv1x1(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.values)
 
 
 def anchors(size: int) -> Tensor:
