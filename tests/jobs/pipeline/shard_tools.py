@@ -35,6 +35,14 @@ def only_shard(uri: object, options: ReadOptions | None = None) -> Shard:
     return shard
 
 
+def read_errors(shard: Shard, options: ReadOptions | None = None) -> list[ShardReadError]:
+    """The errors of a shard whose every member has one."""
+    found = [c for _, c in read_members(shard, index_shard(shard, options).members, options)]
+    errors = [content for content in found if isinstance(content, ShardReadError)]
+    assert len(errors) == len(found)
+    return errors
+
+
 def read_all(
     uri: object, options: ReadOptions | None = None
 ) -> tuple[ShardIndex, dict[str, bytes | str]]:

@@ -99,7 +99,7 @@ def test_an_index_of_a_real_folder_leads_to_its_bytes(tmp_path: Path, store: Sto
     save_index(store, shard, index_shard(shard), 10, 10**6)
     kept = load_index(store, shard.id)
     assert kept is not None
-    found = {}
+    found: dict[str, object] = {}
     for chunk in kept.chunks(10, 10**6):
         assert chunk.count <= 10
         found |= {
@@ -116,11 +116,14 @@ def test_a_plan_of_many_shards_reads_one_footer_each(
     shards = [Shard(f"{n:03d}.tar", shard.uri, "tar", shard.size, "etag") for n in range(20)]
     for each in shards:
         save_index(store, each, ShardIndex(each.id, index.members, None, 0), *LIMITS)
-    reads = []
+    reads: list[int] = []
     real = os.pread
-    monkeypatch.setattr(
-        os, "pread", lambda fd, count, offset: reads.append(count) or real(fd, count, offset)
-    )
+
+    def counted(descriptor: int, count: int, offset: int) -> bytes:
+        reads.append(count)
+        return real(descriptor, count, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
     kept = list(load_indexes(store, [each.id for each in shards]))
     assert sum(len(one.chunks(*LIMITS)) for one in kept if one) == 20 * 100
     assert [one.shard.id for one in kept if one] == [each.id for each in shards]

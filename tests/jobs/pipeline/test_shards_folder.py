@@ -10,6 +10,7 @@ import pytest
 from shard_tools import only_shard, picture, read_all, write_files
 
 from jobs.pipeline.shards import ReadOptions, ShardReadError, index_shard, list_shards, read_members
+from tddfa3.errors import UserError
 
 
 def test_images_of_a_folder_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -127,13 +128,17 @@ def test_entries_that_cannot_be_opened_are_their_own_errors(tmp_path: Path) -> N
     [
         ("a.jsonl", '"a.jpg"\n{not json\n', "line 2 is not JSON"),
         ("a.jsonl", '"a.jpg"\n{"label": 1}\n', "line 2 has none of the fields"),
-        ("a.csv", "id,label\n1,2\n", "none of the columns"),
         ("a.csv", "path,label\na.jpg,1\n,2\n", "line 3 has no column 1"),
     ],
 )
 def test_a_list_that_is_none_names_the_line(tmp_path: Path, name: str, text: str, why: str) -> None:
     index, _ = read_all(write_list(tmp_path, name, text))
     assert why in str(index.error)
+
+
+def test_a_list_that_is_none_from_the_start_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.csv: the header has none of the columns uri, "):
+        list_shards([str(write_list(tmp_path, "a.csv", "id,label\n1,2\n"))])
 
 
 def test_a_list_of_archives_is_those_archives(tmp_path: Path) -> None:

@@ -174,11 +174,14 @@ def test_hundreds_of_thousands_of_members_cost_few_reads(
         for number in range(3000):
             archive.writestr(f"{number}.jpg", b"0123456789" * 30)
     shard = only_shard(tmp_path / "a.zip")
-    reads = []
+    reads: list[int] = []
     real = os.pread
-    monkeypatch.setattr(
-        os, "pread", lambda fd, count, offset: reads.append(count) or real(fd, count, offset)
-    )
+
+    def counted(descriptor: int, count: int, offset: int) -> bytes:
+        reads.append(count)
+        return real(descriptor, count, offset)
+
+    monkeypatch.setattr(os, "pread", counted)
     members = index_shard(shard).members
     assert len(reads) <= 4
     reads.clear()
