@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -175,7 +175,7 @@ def _encode(shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int
 
 
 def _decode(table: pa.Table) -> Iterator[Member]:
-    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-        member = Member(*row)
-        name = row[_SCHEMA.get_field_index("name")].decode("utf-8", "surrogatepass")
-        yield replace(member, name=name)
+    columns = [column.to_pylist() for column in table.columns]
+    position = _SCHEMA.get_field_index("name")
+    columns[position] = [name.decode("utf-8", "surrogatepass") for name in columns[position]]
+    return map(Member, *columns)
