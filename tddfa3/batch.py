@@ -22,7 +22,7 @@ class FaceBatch:
     seg: Tensor | None = None  # (B, 224, 224) uint8, bit i = part i
     seg_visible: Tensor | None = None  # (B, 224, 224) uint8 labels
     colors: dict[str, Tensor] = field(default_factory=dict)  # "pca", "extracted": (B, V, 3) 0..1
-    textures: dict[str, Tensor] = field(default_factory=dict)  # (B, S, S, 3) 0..1
+    textures: dict[str, Tensor] = field(default_factory=dict)  # (B, S, S, 3) uint8
     renders: dict[str, Tensor] = field(default_factory=dict)  # (B, 224, 224, C)
 
     def __len__(self) -> int:

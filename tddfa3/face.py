@@ -151,7 +151,7 @@ class _BatchArrays:
         self.seg = None if batch.seg is None else _numpy(batch.seg)
         self.seg_visible = None if batch.seg_visible is None else _numpy(batch.seg_visible)
         self.colors = {k: _numpy(v) for k, v in batch.colors.items()}
-        self.textures = {k: _numpy(to_uint8(v)) for k, v in batch.textures.items()}
+        self.textures = {k: _numpy(v) for k, v in batch.textures.items()}
         self.renders = {
             k: _numpy(to_uint8(v) if k in ("face", "shape") else v)
             for k, v in batch.renders.items()

@@ -165,19 +165,28 @@ class FaceLabeler:
 
         if wanted.needs_pca:
             batch.colors["pca"] = self.model.texture(geometry)
-        if "pca" in wanted.textures:
-            assert self.mapper is not None
-            batch.textures["pca"] = self.mapper.uv_map(batch.colors["pca"])
-        if wanted.needs_extracted:
-            assert self.mapper is not None
-            if crops is None:
-                raise ValueError("an extracted texture needs the crops, not the coefficients alone")
-            batch.textures["extracted"], batch.colors["extracted"] = self.mapper.extract(
-                crops, geometry, visible, batch.colors["pca"], blend=wanted.blend
-            )
+        if self.mapper is not None:
+            self._texture(self.mapper, batch, crops)
         for name in wanted.renders:
             batch.renders[name] = render(name, self.rasterizer, triangles, batch)
         return batch
+
+    def _texture(self, mapper: TextureMapper, batch: FaceBatch, crops: Tensor | None) -> None:
+        """UV maps as uint8: as floats, those of a batch would be the largest tensors of all."""
+        wanted, pca = self.outputs, batch.colors["pca"]
+        if "pca" in wanted.textures:
+            batch.textures["pca"] = mapper.uv_map(pca, dtype=torch.uint8)
+        if not wanted.needs_extracted:
+            return
+        if crops is None:
+            raise ValueError("an extracted texture needs the crops, not the coefficients alone")
+        source = crops, batch.geometry, batch.visible, pca, wanted.blend
+        if "extracted" in wanted.textures:
+            batch.textures["extracted"], batch.colors["extracted"] = mapper.extract(
+                *source, dtype=torch.uint8
+            )
+        else:
+            batch.colors["extracted"] = mapper.extract_colors(*source)
 
     def _candidates(
         self, image: int, pixels: NDArray[np.uint8], found: Detections

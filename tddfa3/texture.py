@@ -78,6 +78,8 @@ class TextureMapper:
         visible: Tensor,
         pca: Tensor,
         blend: Blend = "pca",
+        *,
+        dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor]:
         """The photo's texture where the face is visible, continued where it is not.
 
@@ -86,12 +88,13 @@ class TextureMapper:
         visible: (B, V) bool.
         pca: (B, V, 3) colours 0..1 of the model.
         blend: what continues it: "pca" the model's colours, "flip" the face's other side.
+        dtype: of the maps, as in :meth:`uv_map`.
 
-        Returns maps (B, S, S, 3) and vertex colours (B, V, 3), both float32 0..1.
+        Returns maps (B, S, S, 3) and vertex colours (B, V, 3) float32 0..1.
         ValueError for shapes that do not belong together or an unknown ``blend``.
         """
         colors = self._blended(crops, geometry, visible, pca, blend)
-        return self.uv_map(colors), self._read_back.read(colors)
+        return self.uv_map(colors, dtype=dtype), self._read_back.read(colors)
 
     def extract_colors(
         self,
