@@ -87,9 +87,9 @@ class Planner:
         listed = self._current(shard)
         shard, chunks, error = listed.shard, listed.chunks, listed.error
         if limit is not None and limit < sum(chunk.count for chunk in chunks):
-            chunks, error = _first_images(chunks, limit), None
+            chunks, error = first_images(chunks, limit), None
         folder = f"{ANNOTATIONS}/{shard_path(shard.id)}"
-        parts = {entry.rel: entry.size for entry in self.store.list(folder)}
+        parts = {entry.rel: entry.size for entry in self.store.list(folder, recursive=False)}
         self._state_error(shard, error, f"{folder}/{ERROR_PART}", parts)
         pending = tuple(
             ChunkOrder(shard, chunk, redo=part_name(chunk) in parts)
@@ -168,7 +168,8 @@ def _continues(old: ShardIndex, new: ShardIndex) -> bool:
     return [(m.key, m.offset) for m in old.members] == [(m.key, m.offset) for m in first]
 
 
-def _first_images(chunks: Sequence[Chunk], limit: int) -> list[Chunk]:
+def first_images(chunks: Sequence[Chunk], limit: int) -> list[Chunk]:
+    """The chunks of the first ``limit`` images; the last one may be a part of what it was."""
     kept = []
     for chunk in chunks:
         if limit <= 0:

@@ -258,13 +258,15 @@ class Scheduler:
         if not self._slots or any(slot.info is not None for slot in self._slots):
             self._idle_since, self._next_report = now, now + _FIRST_REPORT
             return
-        missing = self._size.missing(cluster_nodes()) if now >= self._next_report else ""
         if self._wait and now - self._idle_since > self._wait:
             missing = self._size.missing(cluster_nodes())
             raise StoppedEarly(f"no actor was ready in {self._wait:g} s (--wait): {missing}")
-        if missing:
+        if now >= self._next_report:
+            nodes = cluster_nodes()
             self._next_report = now + _REPORT_EVERY
-            yield Waiting(missing)
+            # Starting takes its time; it is worth a line only when it cannot, or takes very long.
+            if self._size.fitting(nodes) == 0 or now - self._idle_since > _REPORT_EVERY:
+                yield Waiting(self._size.missing(nodes))
 
 
 def _fatal(error: RayTaskError) -> StoppedEarly | None:

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.engine import AssetFacts
+from jobs.pipeline.engine import AssetFacts, mesh_sources
 from jobs.pipeline.store import Store
 from tddfa3.crop import CropTransform
+from tddfa3.mesh import FaceMesh
 
 PLAIN, NO_FACE, TWO_FACES, RAISES, KILLS, SLOW = range(6)
 PARTS = (
@@ -146,3 +147,21 @@ class DyingAtStart(FakeEngine):
 
     def build(self, config: LabelConfig, threads: int) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class MeshEngine(FakeEngine):
+    """Gives every face a mesh, a texture and an overlay's worth of pixels."""
+
+    def build(self, config: LabelConfig, threads: int) -> Any:
+        def labeler(images: Sequence[np.ndarray]) -> list[list[Any]]:
+            labelled = fake_labeler(images)
+            for faces in labelled:
+                for face in faces:
+                    corners = np.eye(3, dtype=np.float32)
+                    mesh = FaceMesh(corners, np.array([[0, 1, 2]], np.int32), colors=corners)
+                    face.meshes = dict.fromkeys(mesh_sources(config.meshes), mesh)
+                    face.textures = {"extracted": np.zeros((8, 8, 3), np.uint8)}
+            return labelled
+
+        return labeler

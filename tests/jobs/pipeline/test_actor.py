@@ -16,12 +16,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from fakes import NO_FACE, PLAIN, RAISES, TWO_FACES, FakeEngine, fake_labeler, png, write_images
+from fakes import (
+    NO_FACE,
+    PLAIN,
+    RAISES,
+    TWO_FACES,
+    FakeEngine,
+    MeshEngine,
+    fake_labeler,
+    png,
+    write_images,
+)
 
 from jobs.pipeline.actor import Assignment, ChunkResult, LabelActor
 from jobs.pipeline.chunks import part_name
 from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.engine import mesh_sources
 from jobs.pipeline.parts import read_part
 from jobs.pipeline.planning import ChunkOrder, PendingShard, Planner
 from jobs.pipeline.run import Run, open_run
@@ -221,24 +230,6 @@ def test_a_shard_cut_short_is_labelled_as_far_as_it_goes_and_again_when_it_is_wh
     assert [(row["key"], row["status"]) for row in rows] == [(row["key"], "ok") for row in rows]
     assert len(rows) == 10
     assert Job(tmp_path).orders() == []
-
-
-@dataclass(frozen=True)
-class MeshEngine(FakeEngine):
-    """Gives every face a mesh, a texture and an overlay's worth of pixels."""
-
-    def build(self, config: LabelConfig, threads: int) -> Any:
-        def labeler(images: Sequence[np.ndarray]) -> list[list[Any]]:
-            labelled = fake_labeler(images)
-            for faces in labelled:
-                for face in faces:
-                    corners = np.eye(3, dtype=np.float32)
-                    mesh = FaceMesh(corners, np.array([[0, 1, 2]], np.int32), colors=corners)
-                    face.meshes = dict.fromkeys(mesh_sources(config.meshes), mesh)
-                    face.textures = {"extracted": np.zeros((8, 8, 3), np.uint8)}
-            return labelled
-
-        return labeler
 
 
 def test_objects_are_published_and_named_with_their_digests(tmp_path: Path) -> None:

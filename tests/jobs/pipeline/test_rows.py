@@ -181,7 +181,7 @@ def test_duckdb_polars_and_pandas_read_it(tmp_path: Path) -> None:
     path = tmp_path / "p.parquet"
     path.write_bytes(some_part())
     query = f"select list_sum(box::FLOAT[4]) from '{path}' where face_index = 1"
-    assert duckdb.sql(query).fetchall() == [(4.0,)]
+    assert duckdb.execute(query).fetchall() == [(4.0,)]
     assert pl.read_parquet(path)["ldm68"][0].len() == 136
     assert pl.read_parquet(path).schema["box"] == pl.Array(pl.Float32, 4)
     frame = pd.read_parquet(path)

@@ -1,0 +1,206 @@
+"""Proving an output: every image that was listed has its rows, once; every object is what its row
+says; nothing else is there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.pipeline.chunks import ANNOTATIONS, Chunk, part_name
+from jobs.pipeline.ledger import PARALLEL, ShardLedger
+from jobs.pipeline.names import shard_path
+from jobs.pipeline.parts import read_part
+from jobs.pipeline.rows import count
+from jobs.pipeline.schema import OBJECT_COLUMNS, OK_STATUSES, STATUSES, read_metadata
+from jobs.pipeline.store import Store, StoreError
+
+OBJECT_FOLDERS = ("meshes", "textures", "overlays")
+_ROW_COLUMNS = ["image_id", "shard", "key", "status", "n_faces", "face_index"]
+
+
+@dataclass
+class Proof:
+    """What was found. ``problems`` contradict the invariant; ``missing`` is only not done yet."""
+
+    images_listed: int = 0
+    images: int = 0
+    faces: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    parts: int = 0
+    objects: int = 0
+    missing: list[str] = field(default_factory=list)
+    shard_errors: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> int:
+        return self.statuses["ok"]
+
+    @property
+    def no_face(self) -> int:
+        return self.statuses["no_face"]
+
+    @property
+    def failed(self) -> int:
+        return sum(n for status, n in self.statuses.items() if status not in OK_STATUSES)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        sums = {"ok": self.ok, "no_face": self.no_face, "failed": self.failed}
+        return {**values, "statuses": dict(self.statuses), **sums, "proved": self.proved}
+
+    @property
+    def proved(self) -> bool:
+        """Images in = ok + no_face + failed, and nothing speaks against it."""
+        balanced = self.images_listed == self.ok + self.no_face + self.failed
+        return balanced and not self.problems and not self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    rel: str
+    size: int
+    sha256: str
+
+
+class Prover:
+    """Adds shard after shard to a :class:`Proof`; memory is bounded by the largest shard."""
+
+    def __init__(self, store: Store, *, digests: bool = True) -> None:
+        self._store, self._digests = store, digests
+        self.proof = Proof()
+        self._folders: set[str] = set()
+
+    def add(self, shard: ShardLedger) -> None:
+        proof = self.proof
+        proof.images_listed += shard.images
+        if shard.error is not None:
+            proof.shard_errors.append(f"{shard.id}: {shard.error}")
+        proof.missing += [part_name(chunk) for chunk in shard.missing]
+        proof.orphans += shard.strangers
+        referenced: set[str] = set()
+        there = [chunk for chunk in shard.chunks if part_name(chunk) in shard.parts]
+        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="proof") as pool:
+            for checked in pool.map(lambda chunk: self._part(shard, chunk), there):
+                self._take(checked)
+                referenced |= checked.objects
+        self._find_orphans(shard, referenced)
+
+    def finish(self) -> Proof:
+        """After the last shard: what lies in folders that belong to none of them."""
+        for top in (ANNOTATIONS, *OBJECT_FOLDERS):
+            for entry in self._store.list(top):
+                if entry.rel.rpartition("/")[0] not in self._folders:
+                    self.proof.orphans.append(entry.rel)
+        return self.proof
+
+    def _take(self, checked: _Checked) -> None:
+        proof = self.proof
+        proof.parts += 1
+        proof.images += sum(checked.statuses.values())
+        proof.faces += checked.faces
+        proof.statuses.update(checked.statuses)
+        proof.objects += len(checked.objects)
+        proof.problems += checked.problems
+
+    def _part(self, shard: ShardLedger, chunk: Chunk) -> _Checked:
+        rel = part_name(chunk)
+        try:
+            table = read_part(self._store.read(rel))
+            about = read_metadata(table.schema)
+            keys = [member.key for member in shard.index.members(chunk.first, chunk.count)]
+        except (StoreError, ValueError, OSError) as error:
+            return _Checked(problems=[f"{rel}: {error}"])
+        rows = table.select(_ROW_COLUMNS).to_pylist()
+        problems = [f"{rel}: {problem}" for problem in row_problems(rows, shard.id, keys)]
+        if about["counts"] != count(rows):
+            problems.append(f"{rel}: its own counts differ from its rows")
+        references = list(_references(table))
+        problems += [
+            f"{rel}: {problem}" for ref in references for problem in self._object_problems(ref)
+        ]
+        counts = count(rows)
+        objects = {reference.rel for reference in references}
+        return _Checked(Counter(counts["status"]), counts["faces"], objects, problems)
+
+    def _object_problems(self, reference: _Reference) -> Iterator[str]:
+        try:
+            if self._digests:
+                data = self._store.read(reference.rel)
+                size, digest = len(data), hashlib.sha256(data).hexdigest()
+            else:
+                size, digest = self._store.size_etag(reference.rel)[0], reference.sha256
+        except StoreError as error:
+            yield f"{reference.rel}: {error.reason}"
+            return
+        if size != reference.size:
+            yield f"{reference.rel}: {size} bytes, its row says {reference.size}"
+        elif digest != reference.sha256:
+            yield f"{reference.rel}: its digest is not the one in its row"
+
+    def _find_orphans(self, shard: ShardLedger, referenced: set[str]) -> None:
+        """Objects of a chunk that died before its commit are overwritten when it is done; what is
+        left of it when everything is committed belongs to nobody."""
+        path = shard_path(shard.id)
+        self._folders |= {f"{top}/{path}" for top in (ANNOTATIONS, *OBJECT_FOLDERS)}
+        for top in OBJECT_FOLDERS:
+            for entry in self._store.list(f"{top}/{path}", recursive=False):
+                if entry.rel not in referenced:
+                    self.proof.orphans.append(entry.rel)
+
+
+@dataclass(slots=True)
+class _Checked:
+    statuses: Counter[str] = field(default_factory=Counter)
+    faces: int = 0
+    objects: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
+def row_problems(
+    rows: Sequence[Mapping[str, Any]], shard_id: str, keys: Sequence[str]
+) -> Iterator[str]:
+    """How the rows of a part contradict the chunk's list of images."""
+    by_key: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        by_key.setdefault(row["key"], []).append(row)
+    for key in keys:
+        if key not in by_key:
+            yield f"image {key} has no row"
+    for key in by_key.keys() - set(keys):
+        yield f"image {key} is not of this chunk"
+    for key, group in by_key.items():
+        yield from _image_problems(group, shard_id, key)
+
+
+def _image_problems(group: Sequence[Mapping[str, Any]], shard_id: str, key: str) -> Iterator[str]:
+    statuses = {row["status"] for row in group}
+    if len(statuses) != 1 or not statuses <= set(STATUSES):
+        yield f"image {key} has status {', '.join(sorted(map(str, statuses)))}"
+    if any((row["image_id"], row["shard"]) != (f"{shard_id}/{key}", shard_id) for row in group):
+        yield f"image {key} has a wrong image_id or shard"
+    faces = [row["face_index"] for row in group]
+    if statuses == {"ok"}:
+        n_faces = group[0]["n_faces"] or 0
+        if None in faces or len(set(faces)) != len(faces) or max(faces) >= n_faces:
+            yield f"image {key} has faces {faces} of {n_faces}"
+    elif faces != [None]:
+        yield f"image {key} has {len(group)} rows for status {statuses.pop()}"
+
+
+def _references(table: pa.Table) -> Iterator[_Reference]:
+    for name in OBJECT_COLUMNS:
+        columns = [
+            table.column(f"{name}_{what}").to_pylist() for what in ("uri", "bytes", "sha256")
+        ]
+        for rel, size, sha256 in zip(*columns, strict=True):
+            if rel is not None:
+                yield _Reference(rel, size, sha256)

@@ -1,0 +1,169 @@
+"""``python -m jobs.status OUTPUT``: how far a run is, from storage alone, while it runs or after.
+
+Exit codes: 0 everything that is listed is committed; 3 something is left, or a shard could not be
+read in full; 2 no run there; 4 the storage failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from typing import Annotated, Any
+
+import tyro
+
+from jobs.pipeline.ledger import Counts, footers, ledgers, open_output
+from jobs.pipeline.logs import LOGS
+from jobs.pipeline.progress import duration
+from jobs.pipeline.reading import exit_code
+from jobs.pipeline.schema import OK_STATUSES
+from jobs.pipeline.store import Store
+from tddfa3.errors import UserError
+
+DONE, INCOMPLETE = 0, 3
+_RATE_WINDOW = 60.0
+_FRESH = 30.0
+
+
+@dataclass(frozen=True)
+class StatusOptions:
+    """How far a run is: chunks, images, faces, failures, rate, and what is left."""
+
+    output: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OUTPUT")]
+    """Where jobs.label writes, or wrote."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+    s3_endpoint: Annotated[str, tyro.conf.arg(metavar="URL")] = ""
+    """Endpoint of the S3 server, when it is not AWS."""
+
+
+@dataclass
+class Status:
+    """Of a run; ``images`` and ``chunks`` count what has been listed so far."""
+
+    output: str
+    shards: int = 0
+    shards_listed: int = 0
+    chunks: int = 0
+    chunks_done: int = 0
+    images: int = 0
+    images_done: int = 0
+    faces: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    failed: int = 0
+    shard_errors: list[str] = field(default_factory=list)
+    unreadable_parts: list[str] = field(default_factory=list)
+    images_per_second: float | None = None
+    seconds_left: float | None = None
+    last_sign_of_life: str | None = None
+    running: bool = False
+
+    @property
+    def complete(self) -> bool:
+        whole = self.shards_listed >= self.shards and self.chunks_done >= self.chunks
+        return whole and not self.shard_errors and not self.unreadable_parts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = tyro.cli(
+        StatusOptions,
+        prog="python -m jobs.status",
+        args=argv,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        status = read_status(options.output, options.s3_endpoint or None)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exit_code(error)
+    if options.json:
+        print(json.dumps({**asdict(status), "complete": status.complete}))
+    else:
+        print("\n".join(_lines(status)))
+    return DONE if status.complete else INCOMPLETE
+
+
+def read_status(url: str, s3_endpoint: str | None = None) -> Status:
+    """Reads the kept indexes, the footers of all parts and the last log.
+
+    Raises:
+        UserError: no run there.
+        StoreError: the storage failed.
+    """
+    store, manifest = open_output(url, s3_endpoint)
+    status = Status(url, shards=manifest["input"]["shards"])
+    counts = Counts()
+    for shard in ledgers(store, manifest):
+        status.shards_listed += 1
+        status.chunks += len(shard.chunks)
+        status.chunks_done += len(shard.chunks) - len(shard.missing)
+        status.images += shard.images
+        if shard.error is not None:
+            status.shard_errors.append(f"{shard.id}: {shard.error}")
+        for rel, about in footers(store, shard):
+            if isinstance(about, Exception):
+                status.unreadable_parts.append(f"{rel}: {about}")
+            else:
+                counts.add(about["counts"])
+    status.images_done, status.faces = counts.images, counts.faces
+    status.statuses = dict(sorted(counts.statuses.items()))
+    status.failed = sum(n for s, n in status.statuses.items() if s not in OK_STATUSES)
+    limit = manifest["config"]["limit"]
+    if limit and status.images >= limit:
+        status.shards = status.shards_listed
+    _read_log(store, status)
+    return status
+
+
+def _read_log(store: Store, status: Status) -> None:
+    """Rate and life of the last start, from the last file of its log."""
+    names = [entry.rel for entry in store.list(LOGS)]
+    if not names:
+        return
+    last = max(names, key=lambda rel: (rel.split(".")[0], rel.count("."), rel))
+    records = [json.loads(line) for line in store.read(last).splitlines()]
+    status.last_sign_of_life = records[-1]["time"]
+    end = _seconds(records[-1])
+    age = datetime.now(timezone.utc).timestamp() - end
+    status.running = records[-1]["event"] != "end" and age < _FRESH
+    begin = max(_seconds(records[0]), end - _RATE_WINDOW)
+    done = sum(
+        r["images"]
+        for r in records
+        if r["event"] == "chunk" and not r["already_done"] and _seconds(r) > begin
+    )
+    if done and end > begin:
+        status.images_per_second = round(done / (end - begin), 3)
+        if status.running:
+            left = status.images - status.images_done
+            status.seconds_left = round(left / status.images_per_second, 1)
+
+
+def _seconds(record: dict[str, Any]) -> float:
+    return datetime.fromisoformat(record["time"].replace("Z", "+00:00")).timestamp()
+
+
+def _lines(status: Status) -> list[str]:
+    lines = [
+        f"{status.output}: {'running' if status.running else 'not running'}, "
+        f"{'complete' if status.complete else 'not complete'}",
+        f"  shards  {status.shards_listed:,} of {status.shards:,} listed",
+        f"  chunks  {status.chunks_done:,} of {status.chunks:,} committed",
+        f"  images  {status.images_done:,} of {status.images:,}",
+        f"  faces   {status.faces:,}",
+        f"  failed  {status.failed:,}",
+    ]
+    lines += [f"    {name}: {number:,}" for name, number in status.statuses.items()]
+    if status.images_per_second is not None:
+        left = "" if status.seconds_left is None else f", {duration(status.seconds_left)} left"
+        lines.append(f"  rate    {status.images_per_second:.1f} images/s{left}")
+    lines += [f"  shard error: {text}" for text in status.shard_errors]
+    lines += [f"  unreadable part: {text}" for text in status.unreadable_parts]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

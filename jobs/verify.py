@@ -1,0 +1,109 @@
+"""``python -m jobs.verify OUTPUT``: proves images in = ok + no_face + failed.
+
+Opens every part file, compares its rows with the kept list of its chunk, checks every object that
+a row names for existence and digest, and reports what is missing and what belongs to nobody.
+
+Exit codes: 0 proved; 1 something contradicts it; 3 nothing does, but the run is not complete, or
+a shard could not be read in full; 2 no run there; 4 the storage failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from jobs.pipeline.ledger import ledgers, open_output
+from jobs.pipeline.proof import Proof, Prover
+from jobs.pipeline.reading import exit_code
+from tddfa3.errors import UserError
+
+PROVED, CONTRADICTED, INCOMPLETE = 0, 1, 3
+_MOST_LINES = 20
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Prove that every image of a run has its rows, once, and that every object is there."""
+
+    output: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OUTPUT")]
+    """Where jobs.label writes, or wrote."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+    no_digests: bool = False
+    """Check that objects are there and how large they are, without reading them."""
+    s3_endpoint: Annotated[str, tyro.conf.arg(metavar="URL")] = ""
+    """Endpoint of the S3 server, when it is not AWS."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = tyro.cli(
+        VerifyOptions,
+        prog="python -m jobs.verify",
+        args=argv,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        proof, unlisted = verify(
+            options.output, options.s3_endpoint or None, digests=not options.no_digests
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exit_code(error)
+    if options.json:
+        print(json.dumps({**proof.as_dict(), "shards_not_listed": unlisted}))
+    else:
+        print("\n".join(_lines(proof, unlisted)))
+    if proof.problems:
+        return CONTRADICTED
+    return PROVED if proof.proved and not unlisted and not proof.shard_errors else INCOMPLETE
+
+
+def verify(url: str, s3_endpoint: str | None = None, *, digests: bool = True) -> tuple[Proof, int]:
+    """The proof, and how many shards of the input have not been listed yet.
+
+    Raises:
+        UserError: no run there.
+        StoreError: the storage failed.
+    """
+    store, manifest = open_output(url, s3_endpoint)
+    prover = Prover(store, digests=digests)
+    listed = 0
+    for shard in ledgers(store, manifest):
+        prover.add(shard)
+        listed += 1
+    proof = prover.finish()
+    limit = manifest["config"]["limit"]
+    enough = limit and proof.images_listed >= limit
+    return proof, 0 if enough else max(0, manifest["input"]["shards"] - listed)
+
+
+def _lines(proof: Proof, unlisted: int) -> list[str]:
+    equal = "=" if proof.images_listed == proof.ok + proof.no_face + proof.failed else "!="
+    lines = [
+        f"images in {proof.images_listed:,} {equal} ok {proof.ok:,} + no_face {proof.no_face:,} "
+        f"+ failed {proof.failed:,}",
+        f"{proof.parts:,} part files, {proof.faces:,} faces, {proof.objects:,} objects",
+    ]
+    if unlisted:
+        lines.append(f"{unlisted:,} shards are not listed yet")
+    for title, items in (
+        ("problem", proof.problems),
+        ("shard error", proof.shard_errors),
+        ("missing", proof.missing),
+        ("orphan", proof.orphans),
+    ):
+        lines += [f"{title}: {item}" for item in items[:_MOST_LINES]]
+        if len(items) > _MOST_LINES:
+            lines.append(f"{title}: and {len(items) - _MOST_LINES:,} more")
+    complete = proof.proved and not unlisted and not proof.shard_errors
+    lines.append("proved" if complete else "contradicted" if proof.problems else "not complete")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

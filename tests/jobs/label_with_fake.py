@@ -1,0 +1,12 @@
+"""``jobs.label`` with the labeler of ``fakes``, as a program of its own: for tests that kill it."""
+
+from __future__ import annotations
+
+import sys
+
+from fakes import FakeEngine
+
+from jobs.label import main
+
+if __name__ == "__main__":
+    sys.exit(main(engine=FakeEngine()))

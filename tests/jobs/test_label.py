@@ -1,0 +1,197 @@
+"""The main job as people start it: exit codes, messages, signals, and a driver that is killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pytest
+from fakes import NO_FACE, RAISES, SLOW, TWO_FACES, FakeEngine, write_images
+
+from jobs.label import main
+from jobs.verify import verify
+
+PROGRAM = [sys.executable, str(Path(__file__).with_name("label_with_fake.py"))]
+OPTIONS = ["--assets", "x", "--chunk-images", "10", "--batch", "4"]
+Rows = list[tuple[Any, ...]]
+
+
+def start(folder: Path, env: dict[str, str], *options: str) -> subprocess.Popen[str]:
+    line = [*PROGRAM, str(folder / "in"), str(folder / "out"), *OPTIONS, *options]
+    return subprocess.Popen(
+        line, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=seconds)
+    return process.returncode, out, err
+
+
+def rows(folder: Path) -> Rows:
+    """What DuckDB reads, in an order of its own making; no column that may differ is left out."""
+    query = f"select * from '{folder}/out/annotations/**/*.parquet' order by image_id, face_index"
+    return duckdb.execute(query).fetchall()
+
+
+def committed(folder: Path) -> int:
+    return len(list((folder / "out" / "annotations").rglob("*.parquet")))
+
+
+def wait_for_parts(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 90
+    while committed(folder) < count and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def slow_input(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        write_images(tmp_path / "in" / name, 60, {i: SLOW for i in range(60)} | {7: NO_FACE})
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_a_driver_killed_five_times_loses_and_doubles_nothing(
+    slow_input: Path, worker_environment: dict[str, str]
+) -> None:
+    """Killed at random moments, before, between and after commits; then the same command."""
+    dice = random.Random(0)
+    for _ in range(5):
+        process = start(slow_input, worker_environment)
+        wait_for_parts(slow_input, committed(slow_input) + 1, process)
+        time.sleep(dice.uniform(0, 0.6))
+        process.kill()
+        finish(process)
+    code, out, err = finish(start(slow_input, worker_environment))
+    assert code == 0, err
+    assert "were done before" in out
+    whole = slow_input / "whole"
+    whole.mkdir()
+    (whole / "in").symlink_to(slow_input / "in")
+    assert finish(start(whole, worker_environment))[0] == 0
+    assert rows(slow_input) == rows(whole)
+    assert len(rows(slow_input)) == 120
+    proof, _ = verify(str(slow_input / "out"))
+    assert proof.proved
+    assert proof.orphans == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_and_the_same_command_continues(
+    slow_input: Path, worker_environment: dict[str, str], number: signal.Signals
+) -> None:
+    process = start(slow_input, worker_environment)
+    wait_for_parts(slow_input, 2, process)
+    process.send_signal(number)
+    code, out, err = finish(process, 30)
+    assert code == 4, err
+    assert out.startswith("stopped: ")
+    assert "the same command continues" in out
+    assert "Traceback" not in err
+    before = committed(slow_input)
+    assert 2 <= before < 12
+    code, out, _ = finish(start(slow_input, worker_environment))
+    assert code == 0
+    assert len(rows(slow_input)) == 120
+
+
+def test_a_run_and_what_it_says(
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "in" / "s", 20, {1: NO_FACE, 2: TWO_FACES, 3: RAISES})
+    (tmp_path / "in" / "s" / "img0004.png").write_bytes(b"")
+    line = [str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS]
+    assert main(line, FakeEngine()) == 0
+    out, err = capsys.readouterr()
+    assert re.match(r"done: 20 images, 18 faces in \d+ s", out)
+    assert "  decode_error: 1\n  label_error: 1\n  no_face: 1\n  ok: 17\n" in out
+    assert "\x1b" not in out + err
+
+    assert main(["--resume", str(tmp_path / "out")], FakeEngine()) == 0
+    assert "0 images, 0 faces" in capsys.readouterr().out
+    assert len(rows(tmp_path)) == 21
+
+
+def test_duckdb_polars_and_pandas_read_a_whole_run(tmp_path: Path, local_ray: None) -> None:
+    write_images(tmp_path / "in" / "s", 25, {1: NO_FACE, 2: TWO_FACES})
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeEngine()) == 0
+    parts = str(tmp_path / "out" / "annotations" / "s" / "*.parquet")
+    query = (
+        f"select status, count(distinct image_id), count(*) from '{parts}' group by 1 order by 1"
+    )
+    assert duckdb.execute(query).fetchall() == [("no_face", 1, 1), ("ok", 24, 25)]
+    assert pl.read_parquet(parts)["coef_id"].arr.len().drop_nulls().unique().to_list() == [80]
+    frame = pd.read_parquet(tmp_path / "out" / "annotations" / "s")
+    assert Counter(frame["status"]) == {"ok": 25, "no_face": 1}
+
+
+def test_an_unreadable_shard_is_exit_code_3(
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "in" / "s", 3)
+    (tmp_path / "in" / "broken.tar").write_bytes(os.urandom(5000))
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeEngine()) == 3
+    assert "shard error: broken.tar: " in capsys.readouterr().out
+    statuses = Counter(row[6] for row in rows(tmp_path))
+    assert statuses == {"ok": 3, "shard_error": 1}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["in", "out", "--detector", "none"], "--assets"),
+        (["nowhere", "out", *OPTIONS], "nowhere: no such file or folder"),
+        (["in", "out", *OPTIONS, "--device", "cuda", "--gpus-per-actor", "0"], "--device cuda"),
+        (["--resume", "nowhere"], "no run there"),
+    ],
+)
+def test_bad_input_is_exit_code_2_with_one_line_and_nothing_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    named: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "in", 1)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(options, FakeEngine()) == 2
+    message = capsys.readouterr().err
+    assert named in message
+    assert message.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_real_assets_that_are_not_there_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "in", 1)
+    line = [str(tmp_path / "in"), str(tmp_path / "out"), "--assets", str(tmp_path / "nothing")]
+    assert main(line) == 2
+    assert "nothing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_without_one_image_is_exit_code_2(
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tarfile
+
+    (tmp_path / "in").mkdir()
+    with tarfile.open(tmp_path / "in" / "empty.tar", "w"):
+        pass
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeEngine()) == 2
+    assert "not one image" in capsys.readouterr().err
