@@ -29,8 +29,6 @@ from tddfa3.errors import UserError
 _SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")
 #: Columns of a CSV, or fields of a JSON object, that hold the URI; the first one there counts.
 _COLUMNS = ("uri", "url", "path", "file_name", "filename", "file", "image", "image_path")
-
-
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -48,7 +46,7 @@ def listed_archives(
     """URIs of the archives that the list names, or nothing if its first entry is not an archive.
 
     Raises:
-        UserError: the list is not one.
+        UserError: it is not a list, or names other things beside archives.
     """
     entries = _entries(name, store.read(name))
     try:
@@ -58,6 +56,10 @@ def listed_archives(
         uris = [first, *(uri for _, uri in entries)]
     except BadList as error:
         raise UserError(f"{store.uri(name)}: {error}") from error
+    for uri in uris:
+        if archive_kind(uri) is None:
+            why = f"a list names images or archives, not both ({uri})"
+            raise UserError(f"{store.uri(name)}: {why}")
     return [_resolve(uri, store.uri(name)) for uri in uris]
 
 

@@ -141,6 +141,15 @@ def test_a_list_that_is_none_from_the_start_is_refused(tmp_path: Path) -> None:
         list_shards([str(write_list(tmp_path, "a.csv", "id,label\n1,2\n"))])
 
 
+@pytest.mark.parametrize("other", ["x.jpg", "a.txt"])
+def test_a_list_of_archives_names_nothing_else_least_of_all_itself(
+    tmp_path: Path, other: str
+) -> None:
+    write_files(tmp_path / "lists", "x.tar", "x.jpg")
+    with pytest.raises(UserError, match="images or archives"):
+        list_shards([str(write_list(tmp_path, "a.txt", f"x.tar\n{other}\n"))])
+
+
 def test_a_list_of_archives_is_those_archives(tmp_path: Path) -> None:
     write_files(tmp_path, "x/a.tar", "y/b.tar", size=1024)
     path = write_list(tmp_path, "a.jsonl", "\n".join(map(json.dumps, ["../x/a.tar", "../y/b.tar"])))
