@@ -11,8 +11,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-SELECTIONS = ("best", "largest", "all")
-
 
 @dataclass(frozen=True, slots=True)
 class Detections:
@@ -74,25 +72,6 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def select(self, which: str) -> Detections:
-        """``best``: the highest score; ``largest``: the largest box; ``all``: everything.
-
-        Raises:
-            ValueError: for another word.
-        """
-        if which not in SELECTIONS:
-            raise ValueError(f"which must be one of {', '.join(SELECTIONS)}, got {which!r}")
-        if which == "all" or len(self) == 0:
-            return self
-        first = 0 if which == "best" else int(np.argmax(_areas(self.boxes)))
-        one = slice(first, first + 1)
-        return Detections(
-            self.boxes[one],
-            self.scores[one],
-            self.points5[one],
-            None if self.points106 is None else self.points106[one],
-        )
-
 
 class Detector(Protocol):
     """Finds faces in a batch of images of any sizes."""
@@ -124,7 +103,3 @@ def to_tensor(image: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     return torch.from_numpy(contiguous if contiguous.flags.writeable else contiguous.copy()).to(
         device
     )
-
-
-def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -1,4 +1,4 @@
-"""Detections: consistent arrays, order and selection."""
+"""Detections: consistent arrays and order."""
 
 from __future__ import annotations
 
@@ -32,27 +32,11 @@ def test_equal_scores_keep_their_order() -> None:
     np.testing.assert_array_equal(faces.boxes, boxes)
 
 
-@pytest.mark.parametrize(
-    ("which", "widths"), [("best", [15]), ("largest", [30]), ("all", [15, 30, 10])]
-)
-def test_select(which: str, widths: list[int]) -> None:
-    chosen = three_faces().select(which)
-    np.testing.assert_array_equal(chosen.boxes[:, 2], widths)
-    assert chosen.points106 is not None
-    assert len(chosen.points106) == len(chosen.points5) == len(chosen) == len(widths)
-
-
-@pytest.mark.parametrize("which", ["best", "largest", "all"])
-def test_select_from_nothing_is_nothing(which: str) -> None:
+def test_an_image_without_a_face() -> None:
     nothing = Detections.none()
-    assert len(nothing.select(which)) == 0
+    assert len(nothing) == 0
     assert nothing.boxes.shape == (0, 4)
     assert nothing.points5.shape == (0, 5, 2)
-
-
-def test_unknown_selection_is_refused() -> None:
-    with pytest.raises(ValueError, match="best, largest, all, got 'first'"):
-        three_faces().select("first")
 
 
 def test_arrays_that_do_not_belong_together_are_refused() -> None:
