@@ -5,9 +5,7 @@ Exit codes: 0 done; 2 bad SQL or usage; 3 a part file is missing; 4 the storage 
 
 from __future__ import annotations
 
-import mmap
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, Annotated, Literal, cast
@@ -17,7 +15,8 @@ import tyro
 
 from jobs.pipeline.database import MACROS, VIEWS, Database
 from jobs.pipeline.query_formats import WRITERS, print_table
-from jobs.pipeline.reading import DONE, LabelledRun, exit_code
+from jobs.pipeline.reading import DONE, LabelledRun, exit_code, say_if_unfinished
+from jobs.pipeline.spool import spooled
 from jobs.pipeline.store import locate
 from tddfa3.errors import UserError
 
@@ -85,26 +84,9 @@ def query(config: QueryConfig) -> int:
 def publish(config: QueryConfig, batches: pa.RecordBatchReader) -> None:
     """The result as one file, which appears when it is complete."""
     store, name = locate(config.out, s3_endpoint=config.s3_endpoint or None)
-    with tempfile.TemporaryFile() as file:
-        writer = WRITERS["csv" if config.format == "table" else config.format]
-        rows = writer(batches, file)
-        file.flush()
-        if file.tell() == 0:
-            store.publish(name, b"")
-        else:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                view = memoryview(data)
-                store.publish(name, view)
-                view.release()
+    with spooled(store, name) as file:
+        rows = WRITERS["csv" if config.format == "table" else config.format](batches, file)
     print(f"{rows:,} rows: {store.uri(name)}", file=sys.stderr)
-
-
-def say_if_unfinished(run: LabelledRun) -> None:
-    """One line on stderr when more is still to come."""
-    progress = run.progress()
-    if progress is not None and not progress.finished:
-        print(f"note: the run is not finished ({progress}); this is what is committed",
-              file=sys.stderr)  # fmt: skip
 
 
 if __name__ == "__main__":

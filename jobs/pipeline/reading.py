@@ -6,8 +6,8 @@ indexes only tell how many there will be.
 
 from __future__ import annotations
 
-import itertools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from jobs.pipeline.chunks import ANNOTATIONS
 from jobs.pipeline.engine import AssetFacts
 from jobs.pipeline.index import INDEX_FOLDER, PARALLEL_LOADS
-from jobs.pipeline.names import shard_path
 from jobs.pipeline.parts import read_footer, read_part
 from jobs.pipeline.run import MANIFEST, read_manifest
 from jobs.pipeline.schema import LabelSchema, read_metadata
@@ -179,16 +178,12 @@ def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
     return schema
 
 
-def part_folder(shard_id: str) -> str:
-    """Where the part files of a shard lie, relative to the output."""
-    return f"{ANNOTATIONS}/{shard_path(shard_id)}"
-
-
-def batched(items: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    """``items`` in lists of ``size``, the last one shorter."""
-    rest = iter(items)
-    while part := list(itertools.islice(rest, size)):
-        yield part
+def say_if_unfinished(run: LabelledRun) -> None:
+    """One line on stderr when more is still to come."""
+    progress = run.progress()
+    if progress is not None and not progress.finished:
+        note = f"the run is not finished ({progress}); this is what is committed"
+        print(f"note: {note}", file=sys.stderr)
 
 
 def exit_code(error: UserError) -> int:

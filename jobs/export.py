@@ -1,0 +1,157 @@
+"""Files out of labels: ``python -m jobs.export OUTPUT DEST --where "…" --meshes pca``.
+
+select the faces -> batches -> (in workers) rows, faces again, photographs -> files.
+
+Exit codes: 0 all done, also when no face matches; 2 bad usage or filter; 3 done, but something
+that was named is missing or damaged; 4 stopped early, the same command continues.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from jobs.pipeline.export_coco import merge
+from jobs.pipeline.export_photos import photo_options
+from jobs.pipeline.export_plan import (
+    Batch,
+    ExportConfig,
+    batches,
+    check,
+    landmark_sets,
+    needs,
+    select,
+)
+from jobs.pipeline.export_pool import export_batches
+from jobs.pipeline.export_work import BatchReport, ExportJob, coco_fragment
+from jobs.pipeline.reading import (
+    DONE,
+    INCOMPLETE,
+    STOPPED,
+    LabelledRun,
+    exit_code,
+    say_if_unfinished,
+)
+from jobs.pipeline.store import Store
+from tddfa3.assets.bundle import AssetBundle
+from tddfa3.errors import UserError
+
+_MOST_FAILURES_SHOWN = 20
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    config = tyro.cli(
+        ExportConfig,
+        prog="python -m jobs.export",
+        args=arguments,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    try:
+        return export(check(config))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        return STOPPED
+
+
+def export(config: ExportConfig) -> int:
+    """Exports what the filter selects and is not there yet."""
+    run = LabelledRun(config.output, s3_endpoint=config.s3_endpoint or None)
+    dest = open_dest(config, run)
+    say_if_unfinished(run)
+    picks = select(config, run)
+    if not picks:
+        what = f"no face matches {config.where!r}" if config.where else "there are no faces"
+        print(f"{what}; nothing written")
+        return DONE
+    job = make_job(config, run, dest)
+    work = list(batches(config, run, picks))
+    reports = list(progress(export_batches(job, work), work))
+    if "coco" in config.mask_formats and config.layout == "files":
+        complete = [coco_fragment(batch) for batch in work if dest.exists(coco_fragment(batch))]
+        merge(dest, complete, job.part_names)
+    return summary(reports, dest)
+
+
+def open_dest(config: ExportConfig, run: LabelledRun) -> Store:
+    dest = Store.open(config.dest, s3_endpoint=config.s3_endpoint or None)
+    if f"{dest.url}/".startswith(f"{run.store.url}/"):
+        raise UserError(f"DEST {config.dest} lies in OUTPUT; give a folder of its own")
+    return dest
+
+
+def make_job(config: ExportConfig, run: LabelledRun, dest: Store) -> ExportJob:
+    needed = needs(config, run)
+    assets = config.assets or str((run.manifest or {}).get("config", {}).get("assets", ""))
+    if needed.outputs is not None:
+        check_assets(assets, run)
+    return ExportJob(
+        config,
+        run.store,
+        dest,
+        landmark_sets(config, run),
+        needed,
+        run.part_names,
+        photo_options(run, config.s3_endpoint),
+        assets,
+    )
+
+
+def check_assets(assets: str, run: LabelledRun) -> None:
+    """Only the face model that the coefficients were predicted for gives the faces back."""
+    if not assets:
+        raise UserError("--assets DIR is missing; give the bundle that the labels were made with")
+    digest = run.about["assets"]["digest"]
+    bundle = AssetBundle.load(assets)
+    if bundle.digest != digest:
+        raise UserError(
+            f"--assets {assets} is {bundle.name} ({bundle.digest[:12]}…), but the labels were made "
+            f"with {run.about['assets']['name']} ({digest[:12]}…)"
+        )
+
+
+def progress(reports: Iterable[BatchReport], work: Sequence[Batch]) -> Iterator[BatchReport]:
+    """Passes reports on and shows how far they are, on stderr."""
+    console = Console(stderr=True)
+    total = sum(len(batch.picks) for batch in work)
+    columns = ("faces", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    started = said = time.monotonic()
+    done = 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("export", total=total)
+        for report in reports:
+            done += report.faces + len(report.failures)
+            bar.update(task, completed=done)
+            if not console.is_terminal and time.monotonic() - said > 5:
+                said = time.monotonic()
+                rate = done / (said - started)
+                print(f"{done:,} of {total:,} faces, {rate:.1f}/s", file=sys.stderr, flush=True)
+            yield report
+
+
+def summary(reports: Sequence[BatchReport], dest: Store) -> int:
+    """Says what there is now; the exit code."""
+    made = [report for report in reports if not report.skipped]
+    before = sum(report.faces for report in reports if report.skipped)
+    failures = [failure for report in reports for failure in report.failures]
+    size = sum(report.bytes for report in made)
+    text = f"{sum(r.faces for r in made):,} faces, {sum(r.files for r in made):,} files, "
+    text += f"{size / 1e6:,.1f} MB: {dest.url}"
+    print(text + (f" ({before:,} faces were there before)" if before else ""))
+    for failure in failures[:_MOST_FAILURES_SHOWN]:
+        print(f"missing: {failure}", file=sys.stderr)
+    if len(failures) > _MOST_FAILURES_SHOWN:
+        print(f"and {len(failures) - _MOST_FAILURES_SHOWN:,} more", file=sys.stderr)
+    return INCOMPLETE if failures else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

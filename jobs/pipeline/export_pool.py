@@ -1,0 +1,89 @@
+"""Batches to workers: in this process when faces are few, in Ray actors when they are many."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.export_plan import Batch
+from jobs.pipeline.export_work import BatchReport, Exporter, ExportJob
+from tddfa3.errors import UserError
+
+FEW_FACES = 2000
+"""Up to here starting Ray takes longer than it saves."""
+_IN_FLIGHT = 2
+_MOST_DEATHS = 2
+
+
+def export_batches(job: ExportJob, batches: Sequence[Batch]) -> Iterator[BatchReport]:
+    """All batches, reported as they are done, in any order.
+
+    Raises:
+        UserError: a worker could not be built, died again and again, or the storage failed.
+    """
+    faces = sum(len(batch.picks) for batch in batches)
+    few = job.config.workers == 0 and faces <= FEW_FACES
+    if few and job.config.ray_address == "local":
+        exporter = Exporter(job, threads=len(os.sched_getaffinity(0)))
+        yield from (exporter.export(batch) for batch in batches)
+    else:
+        yield from _through_ray(job, batches)
+
+
+def _through_ray(job: ExportJob, batches: Sequence[Batch]) -> Iterator[BatchReport]:
+    import ray
+
+    from jobs.pipeline.ray_session import ray_session
+
+    with ray_session(LabelConfig(ray_address=job.config.ray_address)) as stop:
+        actors = _start(job, len(batches))
+        waiting = deque(batches)
+        running: dict[Any, Any] = {}
+        for actor in actors * _IN_FLIGHT:
+            _send(actor, waiting, running)
+        while running and not stop.requested():
+            done, _ = ray.wait(list(running), timeout=1.0)
+            for ref in done:
+                actor = running.pop(ref)
+                yield _result(ref)
+                _send(actor, waiting, running)
+        if stop.requested():
+            raise KeyboardInterrupt
+
+
+def _start(job: ExportJob, batches: int) -> list[Any]:
+    import ray
+
+    resources = ray.cluster_resources()
+    workers = min(job.config.workers or int(resources.get("CPU", 1)), batches)
+    gpus = resources.get("GPU", 0) / workers if job.config.device == "cuda" else 0
+    # A worker whose process dies is started again, and what it had is sent again.
+    options = {
+        "num_cpus": 1,
+        "num_gpus": min(1.0, gpus),
+        "max_restarts": _MOST_DEATHS,
+        "max_task_retries": _MOST_DEATHS,
+    }
+    actor = ray.remote(Exporter).options(**options)
+    return [actor.remote(job, threads=1) for _ in range(workers)]
+
+
+def _send(actor: Any, waiting: deque[Batch], running: dict[Any, Any]) -> None:
+    if waiting:
+        running[actor.export.remote(waiting.popleft())] = actor
+
+
+def _result(ref: Any) -> BatchReport:
+    import ray
+
+    try:
+        report: BatchReport = ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayActorError as error:
+        why = str(error).strip().partition("\n")[0]
+        raise UserError(f"an export worker died {_MOST_DEATHS + 1} times: {why}") from None
+    return report

@@ -1,0 +1,33 @@
+"""Large files made piece by piece and published whole."""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from jobs.pipeline.store import Store
+
+
+@contextmanager
+def spooled(store: Store, rel: str) -> Iterator[IO[bytes]]:
+    """A file on local disk to write to; when the block ends without an error, ``rel`` holds it.
+
+    Raises:
+        StoreError: it could not be published.
+    """
+    with tempfile.TemporaryFile(prefix="tddfa3-") as file:
+        yield file
+        file.flush()
+        file.seek(0, 2)
+        if file.tell() == 0:
+            store.publish(rel, b"")
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            view = memoryview(content)
+            try:
+                store.publish(rel, view)
+            finally:
+                view.release()
