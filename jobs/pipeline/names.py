@@ -3,7 +3,8 @@
 Keys and shard ids are whatever an archive or a listing says: they may hold ``..``, slashes, control
 characters, 3,000 letters, or two spellings that differ in case only. What comes out of here
 
-* is ASCII letters, digits, ``.``, ``_``, ``-``, ``%`` and ``~``, with no dot at either end;
+* is ASCII letters, digits, ``.``, ``_``, ``-``, ``%`` and ``~``, with no dot at either end and no
+  underscore at the front;
 * is different for different input (``%`` and ``~`` from the input are themselves escaped; ``~``
   only ever begins a digest);
 * is short enough for every file system, with room for a suffix such as ``_12.texture.webp``.
@@ -59,8 +60,9 @@ def _escape(text: str) -> str:
         return "%"
     # surrogatepass: names that are not UTF-8 arrive with surrogate escapes.
     name = quote(text, safe="", errors="surrogatepass").replace("~", "%7E")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
+    # Arrow, Spark and their kin pass over files and folders that begin with a dot or an underscore.
+    if name[0] in "._":
+        name = f"%{ord(name[0]):02X}{name[1:]}"
     if name.endswith("."):
         name = name[:-1] + "%2E"
     if _DEVICE.match(name):

@@ -27,7 +27,7 @@ _ARCHIVES: dict[str, ShardKind] = {
     ".pq": "parquet",
 }
 #: The shard of the images that lie directly in the input folder.
-ROOT_ID = "_root"
+ROOT_ID = "root"
 _MANIFEST = "_run/manifest.json"
 
 
@@ -59,7 +59,7 @@ def list_shards(inputs: Sequence[str], options: ReadOptions | None = None) -> li
 
     Ids are paths relative to the input (to the inputs' common folder if there are several), with
     ``/`` between folders and the extension kept; images directly in the input folder form the shard
-    ``_root``. They do not depend on what else is there, so that an input may grow between runs.
+    ``root``. They do not depend on what else is there, so that an input may grow between runs.
 
     Raises:
         UserError: an input does not exist or holds nothing to label.
@@ -206,5 +206,5 @@ def _id(parts: Sequence[str]) -> str:
     path = printable("/".join(part for part in parts if part))
     if not path:
         return ROOT_ID
-    # A folder that is really called _root must not take the name of the images outside folders.
+    # A folder that is really called root must not take the name of the images outside folders.
     return f"{path}_" if re.fullmatch(f"{ROOT_ID}_*", path) else path

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow.dataset import dataset
 
 from jobs.pipeline.names import escape_key, shard_path
 
@@ -108,3 +111,11 @@ def test_a_shard_path_keeps_its_folders_and_plain_names() -> None:
 def test_no_folder_of_a_shard_can_be_mistaken_for_a_part_file(shard_id: str) -> None:
     for part in shard_path(shard_id).split("/"):
         assert not part.lower().endswith(".parquet")
+
+
+@pytest.mark.parametrize("shard_id", ["_hidden/a.tar", ".hidden/a.tar", "a/_b.tar", "a/.b.tar"])
+def test_arrow_reads_the_parts_of_every_shard(tmp_path: Path, shard_id: str) -> None:
+    part = tmp_path / "annotations" / shard_path(shard_id) / "000000.parquet"
+    part.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"n": [1]}), part)
+    assert dataset(tmp_path / "annotations").count_rows() == 1

@@ -29,7 +29,7 @@ def test_a_tree_of_everything(tmp_path: Path) -> None:
         *("notes.txt", "list.csv", "sub/.git/x.jpg", "__MACOSX/y.jpg", ".cache/z.tar"),
     )
     assert ids(tmp_path) == {
-        "_root": "folder",
+        "root": "folder",
         "data/train.parquet": "parquet",
         "shards/0.tar": "tar",
         "shards/1.TAR.GZ": "tar",
@@ -102,17 +102,17 @@ def test_single_files(tmp_path: Path) -> None:
 def test_outputs_of_earlier_runs_are_no_input(tmp_path: Path) -> None:
     write_files(tmp_path, "a.jpg", "out/_run/manifest.json", "out/annotations/x/000000.parquet")
     write_files(tmp_path, "out/overlays/x/a.jpg", "outer/b.jpg")
-    assert list(ids(tmp_path)) == ["_root", "outer"]
+    assert list(ids(tmp_path)) == ["outer", "root"]
 
 
 def test_folders_that_are_called_as_our_own_names(tmp_path: Path) -> None:
-    write_files(tmp_path, "a.jpg", "_root/b.jpg", "_root_/c.jpg", "_root/_root/d.jpg")
+    write_files(tmp_path, "a.jpg", "root/b.jpg", "root_/c.jpg", "root/root/d.jpg")
     shards = list_shards([str(tmp_path)])
     assert {shard.id: keys(shard) for shard in shards} == {
-        "_root": ["a.jpg"],
-        "_root_": ["b.jpg"],
-        "_root__": ["c.jpg"],
-        "_root/_root": ["d.jpg"],
+        "root": ["a.jpg"],
+        "root_": ["b.jpg"],
+        "root__": ["c.jpg"],
+        "root/root": ["d.jpg"],
     }
 
 
