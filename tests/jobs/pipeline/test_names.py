@@ -72,7 +72,7 @@ def test_nasty_keys_all_stay_apart_even_where_case_is_ignored() -> None:
     assert len({escape_key(key).casefold() for key in NASTY}) == len(NASTY)
 
 
-@given(st.from_regex(r"[a-z0-9_-]{1,40}(\.[a-z0-9]{1,5})?", fullmatch=True))
+@given(st.from_regex(r"[a-z0-9-][a-z0-9_-]{0,39}(\.[a-z0-9]{1,5})?", fullmatch=True))
 def test_ordinary_keys_are_left_as_they_are(key: str) -> None:
     if not re.match(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", key):
         assert escape_key(key) == key
