@@ -56,7 +56,7 @@ def label(run: Run, engine: Engine) -> int:
             reporter.report(event)
         if stop.requested():
             reporter.stopped("stopped by a signal")
-    return reporter.summary()
+    return reporter.exit_code
 
 
 if __name__ == "__main__":

@@ -85,6 +85,7 @@ class LabelActor:
         self._labeler = BatchLabeler(labeler, assignment.config.batch)
         self._networks = threading.Lock()
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decoding")
+        self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="rows")
         self._objects = ObjectWriter(assignment.store, threads)
         return ActorInfo(os.getpid(), platform.node(), _node_id())
 
@@ -163,13 +164,16 @@ class LabelActor:
     def _pending_rows(
         self, order: ChunkOrder, loaded: LoadedImage, outcome: list[Face] | Exception | None
     ) -> PendingRows:
+        """Rows are made in threads, so that the networks do not wait for PNG and Python."""
         record = loaded.record
         if loaded.failure is not None:
-            return PendingRows([record.row(loaded.failure.status, loaded.failure.error)])
+            status, error = loaded.failure.status, loaded.failure.error
+            return PendingRows(self._encoders.submit(lambda: [record.row(status, error)]))
         if isinstance(outcome, Exception):
-            return PendingRows([record.row("label_error", _message(outcome))])
+            message = _message(outcome)
+            return PendingRows(self._encoders.submit(lambda: [record.row("label_error", message)]))
         faces = outcome or []
-        pending = PendingRows(image_rows(record, faces))
+        pending = PendingRows(self._encoders.submit(image_rows, record, faces))
         if loaded.image is not None and faces:
             files = image_files(self._task.config, record, loaded.image, faces)
             pending.files = [(row, self._objects.submit(file)) for row, file in files]
@@ -191,14 +195,15 @@ class LabelActor:
 class PendingRows:
     """The rows of one image, complete once the files that they name are published."""
 
-    rows: list[Row]
+    rows: Future[list[Row]]
     files: list[tuple[int, Future[Row]]] = field(default_factory=list)
     """Index of the row, and what the file adds to it."""
 
     def result(self) -> list[Row]:
+        rows = self.rows.result()
         for index, file in self.files:
-            self.rows[index] |= file.result()
-        return self.rows
+            rows[index] |= file.result()
+        return rows
 
 
 def memory_in_use() -> int:

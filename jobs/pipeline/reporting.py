@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from types import TracebackType
 
 from jobs.pipeline.logs import Metrics, RunLog
@@ -57,6 +58,8 @@ class Reporter:
             stopped=self._stopped or (str(error) if error else None),
         )
         self._log.publish()
+        if error is None or isinstance(error, StoppedEarly):
+            print("\n".join(self._summary()), flush=True)
         return isinstance(error, StoppedEarly)
 
     def stopped(self, why: str) -> None:
@@ -77,33 +80,34 @@ class Reporter:
             self._log.write("waiting", reason=event.reason)
             self._progress.note(f"waiting for an actor: {event.reason}")
 
-    def summary(self) -> int:
-        """Prints what became of the run, and returns the exit code."""
+    @property
+    def exit_code(self) -> int:
         totals = self.totals
-        elapsed = self._progress.elapsed
-        before = totals.images_planned - totals.images_pending
-        lines = [
-            f"{'stopped' if self._stopped else 'done'}: {totals.images_done:,} images, "
-            f"{totals.faces:,} faces in {duration(elapsed)} "
-            f"({totals.images_done / max(elapsed, 1e-9):.1f} images/s)"
-            + (f"; {before:,} images were done before" if before else "")
-        ]
-        lines += [f"  {status}: {n:,}" for status, n in sorted(totals.statuses.items())]
-        lines += [f"  shard error: {error}" for error in totals.shard_errors]
-        if totals.shards_in_error > len(totals.shard_errors):
-            lines.append(f"  and {totals.shards_in_error - len(totals.shard_errors)} more of them")
-        if totals.given_up:
-            lines.append(f"  chunks given up: {totals.given_up}; the same command tries them again")
-        if self._stopped:
-            lines.append(f"  {self._stopped}; the same command continues")
-        lines.append(f"labels: {self._run.store.uri('annotations')}")
-        print("\n".join(lines))
         if self._stopped:
             return STOPPED
         if totals.images_planned == 0 and not totals.shards_in_error:
             print("error: there is not one image in INPUT", file=sys.stderr)
             return UNUSABLE
         return INCOMPLETE if totals.shards_in_error or totals.given_up else DONE
+
+    def _summary(self) -> Iterator[str]:
+        totals, elapsed = self.totals, self._progress.elapsed
+        before = totals.images_planned - totals.images_pending
+        yield (
+            f"{'stopped' if self._stopped else 'done'}: {totals.images_done:,} images, "
+            f"{totals.faces:,} faces in {duration(elapsed)} "
+            f"({totals.images_done / max(elapsed, 1e-9):.1f} images/s)"
+            + (f"; {before:,} images were done before" if before else "")
+        )
+        yield from (f"  {status}: {n:,}" for status, n in sorted(totals.statuses.items()))
+        yield from (f"  shard error: {error}" for error in totals.shard_errors)
+        if totals.shards_in_error > len(totals.shard_errors):
+            yield f"  and {totals.shards_in_error - len(totals.shard_errors)} more of them"
+        if totals.given_up:
+            yield f"  chunks given up: {totals.given_up}; the same command tries them again"
+        if self._stopped:
+            yield f"  {self._stopped}; the same command continues"
+        yield f"labels: {self._run.store.uri('annotations')}"
 
     def _tick(self, tick: Tick) -> None:
         self._progress.show(tick.actors_ready, tick.actors_wanted)
