@@ -37,8 +37,9 @@ class RunLog:
         self._unpublished = True
         if len(self._lines) >= _RECORDS_PER_FILE:
             self.publish()
-            self._lines.clear()
-            self._file += 1
+            if not self._unpublished:
+                self._lines.clear()
+                self._file += 1
 
     def publish_if_due(self) -> None:
         if time.monotonic() >= self._next:

@@ -108,6 +108,18 @@ def test_a_signal_stops_the_run_and_the_same_command_continues(
     assert len(rows(slow_input)) == 120
 
 
+@pytest.mark.slow
+def test_two_drivers_on_one_output_share_it_harmlessly(
+    slow_input: Path, worker_environment: dict[str, str]
+) -> None:
+    drivers = [start(slow_input, worker_environment) for _ in range(2)]
+    codes = [finish(driver)[0] for driver in drivers]
+    assert codes == [0, 0]
+    assert len(rows(slow_input)) == 120
+    proof, _ = verify(str(slow_input / "out"))
+    assert proof.proved
+
+
 def test_a_run_and_what_it_says(
     tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
