@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -103,14 +104,14 @@ def test_floating_point_tiff() -> None:
 def test_exif_orientation_is_applied(orientation: int) -> None:
     pixels = np.zeros((40, 80, 3), np.uint8)
     pixels[:20, :40] = (250, 10, 10)
-    undo = {
+    undo: dict[int, Callable[[np.ndarray], np.ndarray]] = {
         1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
         5: lambda a: a.transpose(1, 0, 2), 6: np.rot90,
         7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: lambda a: np.rot90(a, 3),
-    }[orientation]  # fmt: skip
+    }  # fmt: skip
     exif = Image.Exif()
     exif[0x0112] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(undo(pixels)))
+    stored = Image.fromarray(np.ascontiguousarray(undo[orientation](pixels)))
     image, failure, size = decode(encoded(stored, "JPEG", quality=95, exif=exif))
     assert failure is None
     assert size == (80, 40)
@@ -151,8 +152,9 @@ def test_palette_with_transparency() -> None:
 
 
 def test_zero_bytes() -> None:
-    assert decode(b"").failure is not None
-    assert decode(b"").failure.status == "decode_error"
+    failure = decode(b"").failure
+    assert failure is not None
+    assert failure.status == "decode_error"
 
 
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP"])
