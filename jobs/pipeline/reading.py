@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.pipeline.chunks import ANNOTATIONS
-from jobs.pipeline.engine import AssetFacts
+from jobs.pipeline.engine import COEFFICIENTS, AssetFacts
 from jobs.pipeline.index import INDEX_FOLDER, PARALLEL_LOADS
 from jobs.pipeline.parts import read_footer, read_part
 from jobs.pipeline.run import MANIFEST, read_manifest
@@ -112,6 +112,10 @@ class LabelledRun:
     def facts(self) -> AssetFacts:
         """Of the assets the run was labelled with, as the manifest tells."""
         assets = self._kept("assets", {})
+        sizes = assets.get("coefficients")
+        if sizes is not None:
+            # The manifest's names are sorted; columns have the order of a coefficient row.
+            assets = assets | {"coefficients": {name: sizes[name] for name in COEFFICIENTS}}
         return AssetFacts(
             name=assets.get("name", ""),
             digest=assets.get("digest", ""),

@@ -1,0 +1,225 @@
+"""Many small part files into few large ones: the plan, and each large file of it.
+
+Rows are sorted by shard, key and rank, and are otherwise what they were. Shards that are small go
+together into one file; a shard that is larger than a file is sorted by its keys alone and then cut,
+so that no more than one file's rows are ever held.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from jobs.pipeline.chunks import ANNOTATIONS
+from jobs.pipeline.parts import read_footer, read_part
+from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.rows import count
+from jobs.pipeline.schema import METADATA_KEY, read_metadata
+from jobs.pipeline.store import Entry, Store
+
+PARALLEL_READS = 16
+ROWS_PER_GROUP = 8192
+"""About 30 MB: a reader's unit of work, and of what it can leave out."""
+_ORDER = [("shard", "ascending"), ("key", "ascending"), ("face_index", "ascending")]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardParts:
+    """The part files of one shard and the rows in them."""
+
+    shard: str
+    parts: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class LargeFile:
+    """One file of a compaction: whole shards, or piece ``piece`` of ``pieces`` of one shard."""
+
+    rel: str
+    shards: tuple[ShardParts, ...]
+    piece: int = 0
+    pieces: int = 1
+
+
+@dataclass(frozen=True)
+class CompactionPlan:
+    """``digest`` is of the part files as they are now; a plan for others is another plan."""
+
+    files: tuple[LargeFile, ...]
+    digest: str
+    rows: int
+
+
+def make_plan(run: LabelledRun, rows_per_file: int) -> CompactionPlan:
+    """Which rows go where. Reads every part's footer; a small request each."""
+    shards = _shards(run)
+    groups = list(_groups(shards, rows_per_file))
+    width = max(5, len(str(len(groups))))
+    files = tuple(
+        LargeFile(f"{ANNOTATIONS}/part-{i:0{width}d}.parquet", *group)
+        for i, group in enumerate(groups)
+    )
+    digest = hashlib.sha256(f"{rows_per_file}\n".encode())
+    for part in run.parts:
+        digest.update(f"{part.rel}\0{part.size}\0{part.etag}\n".encode())
+    return CompactionPlan(files, digest.hexdigest(), sum(shard.rows for shard in shards))
+
+
+def compacted(store: Store, file: LargeFile) -> pa.Table:
+    """The rows of one large file, in order, with its metadata.
+
+    Raises:
+        StoreError: a part file is gone, or the storage failed.
+    """
+    if file.pieces > 1:
+        table = _piece(store, file)
+    else:
+        parts = [part for shard in file.shards for part in shard.parts]
+        table = pa.concat_tables(_read_all(store, parts)).sort_by(_ORDER)
+    return table.replace_schema_metadata(_metadata(table))
+
+
+def encode(table: pa.Table) -> pa.Buffer:
+    """Parquet with statistics and page index, so that readers skip what a filter excludes."""
+    sink = pa.BufferOutputStream()
+    names = [name for name, _ in _ORDER]
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=ROWS_PER_GROUP,
+        compression="zstd",
+        use_dictionary=["shard", "status", "error"],
+        use_byte_stream_split=_float_leaves(table.schema),
+        write_statistics=True,
+        write_page_index=True,
+        sorting_columns=[pq.SortingColumn(table.schema.get_field_index(name)) for name in names],
+        store_schema=True,
+    )
+    data = sink.getvalue()
+    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
+    if rows != table.num_rows:
+        raise ValueError(f"the file reads back {rows} rows of {table.num_rows}")
+    return data
+
+
+def _shards(run: LabelledRun) -> list[ShardParts]:
+    """Parts by shard, sorted by the shard's id (a folder's name is its escaped form)."""
+    with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="footers") as pool:
+        about = pool.map(lambda part: _shard_and_rows(run.store, part), run.parts)
+        found: dict[str, list[tuple[str, int]]] = {}
+        for part, (shard, rows) in zip(run.parts, about, strict=True):
+            found.setdefault(shard, []).append((part.rel, rows))
+    return [
+        ShardParts(shard, tuple(rel for rel, _ in parts), sum(rows for _, rows in parts))
+        for shard, parts in sorted(found.items())
+    ]
+
+
+def _shard_and_rows(store: Store, part: Entry) -> tuple[str, int]:
+    about = read_footer(store, part.rel, part.size)
+    counts = about["counts"]
+    without_face = counts["images"] - counts["status"].get("ok", 0)
+    return about["chunk"]["shard"], counts["faces"] + without_face + counts["shard_errors"]
+
+
+def _groups(shards: Sequence[ShardParts], most: int) -> Iterator[tuple[Any, ...]]:
+    """(shards, piece, pieces) of each file."""
+    group: list[ShardParts] = []
+    for shard in shards:
+        if group and sum(s.rows for s in group) + shard.rows > most:
+            yield tuple(group), 0, 1
+            group = []
+        if shard.rows > most:
+            pieces = -(-shard.rows // most)
+            yield from (((shard,), piece, pieces) for piece in range(pieces))
+        else:
+            group.append(shard)
+    if group:
+        yield tuple(group), 0, 1
+
+
+@dataclass(frozen=True)
+class _ShardOrder:
+    """A sorted shard without its rows: sorted place -> part and row there."""
+
+    part_of: NDArray[np.int64]
+    row_of: NDArray[np.int64]
+    keys: pa.ChunkedArray
+
+
+@lru_cache(maxsize=1)
+def _shard_order(store: Store, shard: ShardParts) -> _ShardOrder:
+    """Kept for the shard's next piece."""
+    names = [name for name, _ in _ORDER]
+    tables = [_read_columns(store, part, names) for part in shard.parts]
+    joined = pa.concat_tables(tables)
+    order = pc.sort_indices(joined, sort_keys=_ORDER).to_numpy()
+    part_of = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
+    row_of = np.concatenate([np.arange(table.num_rows) for table in tables])
+    return _ShardOrder(part_of[order], row_of[order], joined["key"].take(order))
+
+
+def _piece(store: Store, file: LargeFile) -> pa.Table:
+    """Piece ``file.piece`` of a sorted shard; the rows of one image stay together."""
+    [shard] = file.shards
+    order = _shard_order(store, shard)
+    piece = slice(*_bounds(order.keys, file.piece, file.pieces))
+    part_of, row_of = order.part_of[piece], order.row_of[piece]
+    tables = [
+        read_part(store.read(shard.parts[number])).take(row_of[part_of == number])
+        for number in np.unique(part_of)
+    ]
+    if not tables:  # one image fills several pieces
+        return read_part(store.read(shard.parts[0])).slice(0, 0)
+    return pa.concat_tables(tables).sort_by(_ORDER)
+
+
+def _bounds(keys: pa.ChunkedArray, piece: int, pieces: int) -> tuple[int, int]:
+    """The piece's rows: even shares, each moved on to where the next image begins."""
+
+    def start_of(number: int) -> int:
+        place = len(keys) * number // pieces
+        while 0 < place < len(keys) and keys[place].equals(keys[place - 1]):
+            place += 1
+        return place
+
+    return start_of(piece), start_of(piece + 1)
+
+
+def _read_all(store: Store, parts: Sequence[str]) -> list[pa.Table]:
+    with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="parts") as pool:
+        return list(pool.map(lambda rel: read_part(store.read(rel)), parts))
+
+
+def _read_columns(store: Store, rel: str, names: list[str]) -> pa.Table:
+    return pq.read_table(pa.BufferReader(store.read(rel)), columns=names)
+
+
+def _metadata(table: pa.Table) -> dict[bytes, bytes]:
+    """Of the first part, with counts of these rows; a chunk is no longer what this is."""
+    about = read_metadata(table.schema)
+    about.pop("chunk", None)
+    about["counts"] = count(table.select(["image_id", "status", "face_index"]).to_pylist())
+    kept = dict(table.schema.metadata)
+    return kept | {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}
+
+
+def _float_leaves(schema: pa.Schema) -> list[str]:
+    """Parquet's names of the columns that hold floats."""
+    lists = {f.name: f.type for f in schema if pa.types.is_fixed_size_list(f.type)}
+    leaves = [n for n, kind in lists.items() if pa.types.is_floating(kind.value_type)]
+    return [f"{name}.list.element" for name in leaves] + [
+        field.name for field in schema if pa.types.is_floating(field.type)
+    ]
