@@ -35,6 +35,8 @@ def main() -> int:
     command = [
         *("-m", "jobs.label", str(INPUT), str(OUTPUT), "--assets", str(ASSETS)),
         *("--detector", "mtcnn", "--faces", "all", "--overlays", "jpg", "--meshes", "pca"),
+        # Small chunks, so that there is progress to see.
+        *("--chunk-images", "4"),
     ]
     console.print("[bold]$ python " + " ".join(command), highlight=False, soft_wrap=True)
     code = subprocess.call([sys.executable, *command])
@@ -76,8 +78,8 @@ def show(console: Console) -> None:
     console.print(f"{len(written)} files, {size / 1e6:.1f} MB in {OUTPUT}")
     picture = next((row["overlay_uri"] for row in rows if "astronaut" in row["image_id"]), None)
     console.print(
-        "The synthetic networks have random weights: boxes and five points are MTCNN's and real, "
-        "the 3D faces fit nothing. With 3DDFA-V3's own weights they do: see assets/README.md."
+        "The synthetic networks have random weights: place and size of the faces are MTCNN's and "
+        "real, pose and expression are not. For 3DDFA-V3's own weights see assets/README.md."
     )
     if picture:
         console.print(f"Look at [bold]{OUTPUT / picture}[/bold]", soft_wrap=True)

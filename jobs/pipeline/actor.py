@@ -176,7 +176,7 @@ class LabelActor:
         pending = PendingRows(self._encoders.submit(image_rows, record, faces))
         if loaded.image is not None and faces:
             files = image_files(self._task.config, record, loaded.image, faces)
-            pending.files = [(row, self._objects.submit(file)) for row, file in files]
+            pending.files = [(named, self._objects.submit(file)) for named, file in files]
         return pending
 
     def _result(
@@ -196,13 +196,14 @@ class PendingRows:
     """The rows of one image, complete once the files that they name are published."""
 
     rows: Future[list[Row]]
-    files: list[tuple[int, Future[Row]]] = field(default_factory=list)
-    """Index of the row, and what the file adds to it."""
+    files: list[tuple[Sequence[int], Future[Row]]] = field(default_factory=list)
+    """Indices of the rows that name a file, and what it adds to them."""
 
     def result(self) -> list[Row]:
         rows = self.rows.result()
-        for index, file in self.files:
-            rows[index] |= file.result()
+        for named, file in self.files:
+            for index in named:
+                rows[index] |= file.result()
         return rows
 
 

@@ -112,7 +112,7 @@ class LabelConfig:
     """The network from crop to coefficients."""
     faces: Literal["best", "largest", "all"] = _rows("best")
     """Which faces of an image are labelled."""
-    landmarks: Annotated[tuple[str, ...], _several_of(LANDMARK_SETS)] = _rows(("68",))
+    landmarks: Annotated[tuple[str, ...], _several_of(LANDMARK_SETS)] = _rows(LANDMARK_SETS)
     """Landmark sets, separated by commas, or none."""
     masks: Annotated[tuple[str, ...], _several_of(MASKS)] = _rows(("seg", "seg_visible"))
     """Part masks: seg (occlusion ignored), seg_visible, rle (COCO, on the original image)."""
@@ -122,8 +122,9 @@ class LabelConfig:
     """File format of the meshes."""
     textures: Literal["none", "jpg", "png", "webp"] = _rows("none")
     """UV textures taken from the photograph, as files."""
-    overlays: Literal["none", "jpg"] = _rows("none")
-    """Pictures of the labels drawn over the photograph, as files."""
+    overlays: Literal["none", "jpg", "sheet"] = _rows("none")
+    """Pictures of the labels, as files: jpg draws all faces of an image over it; sheet shows every
+    output of one face, side by side."""
     image_column: Annotated[str, _text("NAME")] = _rows("")
     """Column of Parquet shards that holds the image bytes; empty: find it."""
     max_pixels: Annotated[int, _text("N")] = _rows(100_000_000)

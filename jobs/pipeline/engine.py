@@ -86,6 +86,7 @@ class FaceEngine:
                 masks=config.masks,
                 meshes=mesh_sources(config.meshes),
                 textures=() if config.textures == "none" else ("extracted",),
+                renders=("face", "shape") if config.overlays == "sheet" else (),
             ),
             rasterizer=config.rasterizer,
             batch=config.batch,

@@ -46,21 +46,23 @@ class ObjectFile:
 
 def image_files(
     config: LabelConfig, image: ImageRecord, pixels: NDArray[np.uint8], faces: Sequence[Face]
-) -> list[tuple[int, ObjectFile]]:
-    """The files of an image, each with the index of the face whose row names it."""
+) -> list[tuple[Sequence[int], ObjectFile]]:
+    """The files of an image, each with the indices of the faces whose rows name it."""
     name = f"{shard_path(image.shard)}/{escape_key(image.key)}"
-    files = [
-        (row, file)
+    files: list[tuple[Sequence[int], ObjectFile]] = [
+        ([row], file)
         for row, face in enumerate(faces)
-        for file in _face_files(config, f"{name}_{face.face_index}", face)
+        for file in _face_files(config, f"{name}_{face.face_index}", pixels, face)
     ]
-    if config.overlays != "none":
-        encode = partial(_encode_overlay, pixels, faces, config.overlays)
-        files.append((0, ObjectFile("overlay", f"overlays/{name}.{config.overlays}", encode)))
+    if config.overlays == "jpg":
+        encode = partial(_encode_overlay, pixels, faces)
+        files.append((range(len(faces)), ObjectFile("overlay", f"overlays/{name}.jpg", encode)))
     return files
 
 
-def _face_files(config: LabelConfig, name: str, face: Face) -> Iterator[ObjectFile]:
+def _face_files(
+    config: LabelConfig, name: str, pixels: NDArray[np.uint8], face: Face
+) -> Iterator[ObjectFile]:
     for source, mesh in face.meshes.items():
         kind = f"_{source}" if config.meshes == "both" else ""
         encode = partial(encode_mesh, mesh, config.mesh_format)
@@ -70,6 +72,9 @@ def _face_files(config: LabelConfig, name: str, face: Face) -> Iterator[ObjectFi
     if texture is not None and config.textures != "none":
         encode = partial(encode_image, texture, config.textures)
         yield ObjectFile("texture", f"textures/{name}.{config.textures}", encode)
+    if config.overlays == "sheet":
+        encode = partial(_encode_sheet, pixels, face)
+        yield ObjectFile("overlay", f"overlays/{name}.jpg", encode)
 
 
 def encode_image(image: NDArray[np.uint8], fmt: str) -> bytes:
@@ -80,10 +85,16 @@ def encode_image(image: NDArray[np.uint8], fmt: str) -> bytes:
     return data.tobytes()
 
 
-def _encode_overlay(pixels: NDArray[np.uint8], faces: Sequence[Face], fmt: str) -> bytes:
+def _encode_overlay(pixels: NDArray[np.uint8], faces: Sequence[Face]) -> bytes:
     from tddfa3.draw import overlay
 
-    return encode_image(overlay(pixels, faces), fmt)
+    return encode_image(overlay(pixels, faces), "jpg")
+
+
+def _encode_sheet(pixels: NDArray[np.uint8], face: Face) -> bytes:
+    from tddfa3.draw import sheet
+
+    return encode_image(sheet(pixels, face), "jpg")
 
 
 class ObjectWriter:
