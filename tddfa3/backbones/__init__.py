@@ -11,8 +11,9 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.backbones.mobilenetv3 import MobileNetV3
 from tddfa3.backbones.resnet50 import ResNet50
 from tddfa3.coefficients import CoefficientSizes
+from tddfa3.crop import CROP_SIZE
+from tddfa3.engine import Engine, Network
 from tddfa3.errors import UserError
-from tddfa3.weights import load_network
 
 __all__ = ["build_backbone"]
 
@@ -22,14 +23,20 @@ _BACKBONES: dict[str, Callable[[Sequence[int]], nn.Module]] = {
 }
 
 
-def build_backbone(name: str, bundle: AssetBundle, device: torch.device | str) -> nn.Module:
+def build_backbone(
+    name: str,
+    bundle: AssetBundle,
+    device: torch.device | str,
+    engine: Engine | None = None,
+) -> Network:
     """Loads a backbone of the bundle, ready to run.
 
     Args:
         name: ``resnet50`` (more exact) or ``mbnetv3`` (faster).
+        engine: what runs it; None: PyTorch on ``device``.
 
     Returns:
-        A module in evaluation mode: crops ``(B, 3, 224, 224)`` float32 RGB 0..1 -> coefficients
+        A callable: crops ``(B, 3, 224, 224)`` float32 RGB 0..1 -> coefficients
         ``(B, bundle.sizes.total)`` float32, ordered as :class:`tddfa3.coefficients.Coefficients`.
 
     Raises:
@@ -45,12 +52,12 @@ def build_backbone(name: str, bundle: AssetBundle, device: torch.device | str) -
             "choose one of those or assets that have it"
         )
     network = _BACKBONES[name]
-    key = f"backbone_{name}"
-    return load_network(
+    engine = engine or Engine("torch", device)
+    return engine.network(
         lambda: network(_head_sizes(bundle.sizes)),
-        bundle.tensors(key),
-        source=f"{bundle.path}: {key}",
-        device=device,
+        bundle,
+        f"backbone_{name}",
+        (None, 3, CROP_SIZE, CROP_SIZE),
     )
 
 

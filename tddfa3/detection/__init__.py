@@ -6,9 +6,13 @@ import torch
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.detection.base import Detections, Detector
-from tddfa3.detection.mtcnn import Mtcnn, MtcnnConfig
+from tddfa3.detection.landmarks106 import INPUT_SIZE, LandmarkNetwork, Landmarks106
+from tddfa3.detection.mtcnn import Cascade, Mtcnn, MtcnnConfig
+from tddfa3.detection.mtcnn_networks import OUTPUT_SIZE, REFINE_SIZE, MtcnnNetworks
 from tddfa3.detection.retinaface import RetinaFace, RetinaFaceConfig
+from tddfa3.detection.retinaface_network import RetinaFaceNetwork
 from tddfa3.detection.whole import WholeImage
+from tddfa3.engine import Engine, Network
 from tddfa3.errors import UserError
 
 __all__ = [
@@ -30,12 +34,14 @@ def build_detector(
     bundle: AssetBundle,
     device: torch.device | str,
     config: RetinaFaceConfig | MtcnnConfig | None = None,
+    engine: Engine | None = None,
 ) -> Detector:
     """Loads a detector of the bundle.
 
     Args:
         name: ``retinaface``, ``mtcnn``, or ``none`` for images that are 224x224 crops already.
         config: settings other than the defaults; must be of the named detector.
+        engine: what runs its networks; None: PyTorch on ``device``.
 
     Raises:
         UserError: if the name is unknown or the bundle has no such detector.
@@ -54,19 +60,30 @@ def build_detector(
             f"detector: the assets in {bundle.path} have no {name!r} (they offer: {offered}); "
             "choose one of those or assets that have it"
         )
-    source = str(bundle.path)
+    engine = engine or Engine("torch", device)
     if name == "mtcnn":
         if config is not None and not isinstance(config, MtcnnConfig):
             raise ValueError(f"detector 'mtcnn' takes a MtcnnConfig, got {type(config).__name__}")
-        return Mtcnn(bundle.tensors("mtcnn"), source=source, device=device, config=config)
+        return Mtcnn(_cascade(engine, bundle), device=engine.device, config=config)
     if config is not None and not isinstance(config, RetinaFaceConfig):
         raise ValueError(
             f"detector 'retinaface' takes a RetinaFaceConfig, got {type(config).__name__}"
         )
-    return RetinaFace(
-        bundle.tensors("retinaface"),
-        bundle.tensors("landmarks106"),
-        source=source,
-        device=device,
-        config=config,
+    return _retinaface(engine, bundle, config or RetinaFaceConfig())
+
+
+def _cascade(engine: Engine, bundle: AssetBundle) -> Cascade:
+    def part(name: str, size: int | None) -> Network:
+        return engine.network(MtcnnNetworks, bundle, "mtcnn", (None, 3, size, size), part=name)
+
+    return Cascade(part("pnet", None), part("rnet", REFINE_SIZE), part("onet", OUTPUT_SIZE))
+
+
+def _retinaface(engine: Engine, bundle: AssetBundle, config: RetinaFaceConfig) -> RetinaFace:
+    size = config.size
+    boxes = engine.network(RetinaFaceNetwork, bundle, "retinaface", (None, 3, size, size))
+    points = engine.network(
+        LandmarkNetwork, bundle, "landmarks106", (None, 3, INPUT_SIZE, INPUT_SIZE)
     )
+    landmarks = Landmarks106(points, device=engine.device, batch_size=config.face_batch_size)
+    return RetinaFace(boxes, landmarks, device=engine.device, config=config)

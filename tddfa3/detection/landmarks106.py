@@ -5,7 +5,7 @@ The network is run twice: on a square around the box, then on a square around th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tddfa3.weights import load_network
+from tddfa3.engine import Network
 
 INPUT_SIZE = 224
 ENLARGEMENT = 1.35
@@ -88,20 +88,18 @@ class Landmarks106:
     """Finds the 106 points of many faces at once.
 
     Args:
-        tensors: the network's weights.
-        source: what to call them in an error message.
+        network: :class:`LandmarkNetwork`, or what computes the same.
         batch_size: faces per forward pass; bounds the memory.
     """
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        network: Network,
         *,
-        source: str,
         device: torch.device | str,
         batch_size: int = 32,
     ) -> None:
-        self.network = load_network(LandmarkNetwork, tensors, source=source, device=device)
+        self.network = network
         self.device = device
         self.batch_size = batch_size
 

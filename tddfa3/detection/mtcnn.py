@@ -5,8 +5,9 @@ The same points as the PyPI package ``mtcnn`` 1.0.0, whose weights it uses, with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,20 +17,13 @@ from torch import Tensor
 
 from tddfa3.detection.base import Detections, check_images, to_tensor
 from tddfa3.detection.boxes import Array, shift, suppress, to_squares
-from tddfa3.detection.mtcnn_networks import (
-    CELL,
-    STRIDE,
-    CascadeNetwork,
-    MtcnnNetworks,
-    propose,
-)
-from tddfa3.weights import load_network
+from tddfa3.detection.mtcnn_networks import CELL, OUTPUT_SIZE, REFINE_SIZE, STRIDE, propose
+from tddfa3.engine import Network
 
 _PYRAMID_FACTOR = 0.709
 # The package rounds the number of levels to a whole number; at its factor that keeps the levels
 # whose shorter side is at least this long.
 _SMALLEST_LEVEL = 0.6 * CELL * _PYRAMID_FACTOR**-1.5
-_REFINE_SIZE, _OUTPUT_SIZE = 24, 48
 # Pixels of a pyramid level that go through the proposal network at once.
 _STRIP_PIXELS = 2_000_000
 
@@ -84,29 +78,33 @@ class _Boxes:
         return np.concatenate(kept) if kept else np.zeros(0, dtype=np.intp)
 
 
+class Cascade(NamedTuple):
+    """The parts of :class:`~tddfa3.detection.mtcnn_networks.MtcnnNetworks`, as they are run."""
+
+    pnet: Network
+    rnet: Network
+    onet: Network
+
+
 class Mtcnn:
     """Finds all faces of all images, with five points each.
 
     Args:
-        tensors: weights of the three networks.
-        source: what to call them in an error message.
+        networks: the three networks.
     """
 
     name = "mtcnn"
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
+        networks: Cascade,
         *,
-        source: str,
         device: torch.device | str,
         config: MtcnnConfig | None = None,
     ) -> None:
         self.config = config or MtcnnConfig()
         self.device = torch.device(device)
-        self.networks = load_network(
-            MtcnnNetworks, tensors, source=f"{source}: mtcnn", device=device
-        )
+        self.networks = networks
 
     @torch.inference_mode()
     def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
@@ -120,12 +118,12 @@ class Mtcnn:
         pixels = [to_tensor(image, self.device) for image in images]
 
         boxes = self._proposals(images)
-        offsets, scores = self._run(networks.rnet, pixels, boxes, _REFINE_SIZE)
+        offsets, scores = self._run(networks.rnet, pixels, boxes, REFINE_SIZE)
         boxes = _Boxes(boxes.owner, shift(boxes.xyxy, offsets), scores)
         boxes = boxes.take(boxes.scores > config.refine_threshold)
         boxes = _squared(boxes.take(boxes.best(config.refine_nms)))
 
-        offsets, points, scores = self._run(networks.onet, pixels, boxes, _OUTPUT_SIZE)
+        offsets, points, scores = self._run(networks.onet, pixels, boxes, OUTPUT_SIZE)
         points5 = _points_in_image(points, boxes.xyxy)
         boxes = _Boxes(boxes.owner, shift(boxes.xyxy, offsets), scores)
         good = np.flatnonzero(boxes.scores > config.output_threshold)
@@ -173,7 +171,7 @@ class Mtcnn:
         return corners + offsets * (CELL - 1), scores
 
     def _run(
-        self, network: CascadeNetwork, pixels: Sequence[Tensor], boxes: _Boxes, size: int
+        self, network: Network, pixels: Sequence[Tensor], boxes: _Boxes, size: int
     ) -> list[Array]:
         """The network's outputs for every box, the logits turned into face probabilities."""
         outputs = []

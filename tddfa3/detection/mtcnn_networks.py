@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tddfa3.engine import Network
+
 
 class Layer(NamedTuple):
     """A convolution with PReLU, then a max pooling of stride 2 where ``pool`` is not 0."""
@@ -87,9 +89,11 @@ class MtcnnNetworks(nn.Module):
 
 # The proposal network sees 12x12 pixels per output cell and moves by 2.
 CELL, STRIDE = 12, 2
+# Side in pixels of the patches that the refinement and the output network see.
+REFINE_SIZE, OUTPUT_SIZE = 24, 48
 
 
-def propose(network: CascadeNetwork, image: Tensor, rows_at_a_time: int) -> tuple[Tensor, Tensor]:
+def propose(network: Network, image: Tensor, rows_at_a_time: int) -> tuple[Tensor, Tensor]:
     """Runs the proposal network over one image ``(3, H, W)``, H and W at least 12, in strips.
 
     Each strip has the rows that its output cells see, so the result is that of the whole image

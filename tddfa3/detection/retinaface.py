@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,8 +14,8 @@ from torchvision.ops import nms
 
 from tddfa3.detection.base import Detections, check_images, to_tensor
 from tddfa3.detection.landmarks106 import Landmarks106
-from tddfa3.detection.retinaface_network import RetinaFaceNetwork, anchors, decode_boxes
-from tddfa3.weights import load_network
+from tddfa3.detection.retinaface_network import anchors, decode_boxes
+from tddfa3.engine import Network
 
 # ImageNet's, in RGB order and 0..255.
 _MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -82,33 +82,24 @@ class RetinaFace:
     """Finds all faces of all images, with 106 points each.
 
     Args:
-        retinaface: RetinaFace's weights.
-        landmarks106: the 106-point network's weights.
-        source: what to call the weights in an error message.
+        network: ``RetinaFaceNetwork`` for ``config.size``, or what computes the same.
+        landmarks: finds the points in the boxes.
     """
 
     name = "retinaface"
 
     def __init__(
         self,
-        retinaface: Mapping[str, Tensor],
-        landmarks106: Mapping[str, Tensor],
+        network: Network,
+        landmarks: Landmarks106,
         *,
-        source: str,
         device: torch.device | str,
         config: RetinaFaceConfig | None = None,
     ) -> None:
         self.config = config or RetinaFaceConfig()
         self.device = torch.device(device)
-        self.network = load_network(
-            RetinaFaceNetwork, retinaface, source=f"{source}: retinaface", device=device
-        )
-        self.landmarks = Landmarks106(
-            landmarks106,
-            source=f"{source}: landmarks106",
-            device=device,
-            batch_size=self.config.face_batch_size,
-        )
+        self.network = network
+        self.landmarks = landmarks
         self.anchors = anchors(self.config.size).to(device)
 
     @torch.inference_mode()

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from skimage import data
 from torch import Tensor, nn
 
-from tddfa3.detection.landmarks106 import LandmarkNetwork
+from tddfa3.detection.landmarks106 import LandmarkNetwork, Landmarks106
 from tddfa3.detection.retinaface import RetinaFace, RetinaFaceConfig
 from tddfa3.detection.retinaface_network import RetinaFaceNetwork
+from tddfa3.weights import load_network
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +37,10 @@ def random_retinaface() -> Callable[..., RetinaFace]:
 
     def make(**settings: float) -> RetinaFace:
         config = RetinaFaceConfig(**{"size": 64, **settings})  # type: ignore[arg-type]
-        return RetinaFace(boxes, landmarks, source="random", device="cpu", config=config)
+        network = load_network(RetinaFaceNetwork, boxes, source="random", device="cpu")
+        points = load_network(LandmarkNetwork, landmarks, source="random", device="cpu")
+        finder = Landmarks106(points, device="cpu", batch_size=config.face_batch_size)
+        return RetinaFace(network, finder, device="cpu", config=config)
 
     return make
 

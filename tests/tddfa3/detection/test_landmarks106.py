@@ -9,13 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from tddfa3.detection.landmarks106 import FaceSquare, LandmarkNetwork, Landmarks106, soft_argmax
+from tddfa3.weights import load_network
 
 
 @pytest.fixture(scope="module")
 def landmarks() -> Landmarks106:
     torch.manual_seed(0)
     weights = LandmarkNetwork().state_dict()
-    return Landmarks106(weights, source="random", device="cpu", batch_size=3)
+    network = load_network(LandmarkNetwork, weights, source="random", device="cpu")
+    return Landmarks106(network, device="cpu", batch_size=3)
 
 
 def test_soft_argmax_gives_the_row_as_x() -> None:

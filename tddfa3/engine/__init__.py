@@ -1,0 +1,140 @@
+"""What runs the networks: PyTorch anywhere, onnxruntime on CPUs, behind one interface.
+
+A network is a callable from a tensor to a tensor, or to a tuple or list of tensors, as the module
+it comes from returns them. Everything above this package neither knows nor asks which engine runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tddfa3.assets.bundle import AssetBundle
+from tddfa3.engine.export import ExportError
+from tddfa3.errors import UnavailableError, UserError
+from tddfa3.weights import load_network
+
+__all__ = ["ENGINES", "PRECISIONS", "Engine", "ExportError", "Network"]
+
+Network = Callable[[Tensor], Any]
+ENGINES = ("auto", "torch", "onnx")
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How all networks of a process are run.
+
+    Args:
+        name: "onnx": onnxruntime, CPU only, about twice as fast there as PyTorch; "torch";
+            "auto": onnx on a CPU where onnxruntime and onnx are installed, else torch.
+        device: where PyTorch runs.
+        threads: threads of one network call on the CPU; None: what PyTorch is set to.
+        precision: "fp32"; on CUDA also "bf16" or "fp16": weights and activations in that type,
+            inputs and outputs still float32. ``python -m benchmarks`` tells what it moves.
+        compiled: through ``torch.compile`` with CUDA graphs; CUDA only, compiles once per
+            batch size.
+
+    Raises:
+        UserError: an unknown name, or a combination that cannot be run.
+        UnavailableError: onnxruntime was asked for and is not installed.
+    """
+
+    name: str = "auto"
+    device: torch.device | str = "cpu"
+    threads: int | None = None
+    precision: str = "fp32"
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        device = torch.device(self.device)
+        object.__setattr__(self, "device", device)
+        if self.name not in ENGINES:
+            raise UserError(f"engine: {self.name!r} is unknown; choose of {', '.join(ENGINES)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(
+                f"precision: {self.precision!r} is unknown; choose of {', '.join(PRECISIONS)}"
+            )
+        if device.type == "cpu" and (self.precision != "fp32" or self.compiled):
+            raise UserError(
+                "engine: reduced precision and compilation are for CUDA; on a CPU they cost time. "
+                "Use --precision fp32 without compilation there"
+            )
+        if self.name == "onnx" and device.type != "cpu":
+            raise UserError(
+                f"engine: onnx runs on the CPU only, and the device is {device}; use --engine "
+                "torch or auto, or --device cpu"
+            )
+        if self.name == "onnx" and not onnx_is_installed():
+            raise UnavailableError(
+                "engine: onnx was asked for and onnxruntime or onnx is not installed; "
+                "`pip install onnxruntime onnx`, or use --engine torch"
+            )
+
+    @property
+    def kind(self) -> str:
+        """ "onnx" or "torch": what ``name`` comes to on this machine."""
+        if self.name != "auto":
+            return self.name
+        on_cpu = torch.device(self.device).type == "cpu"
+        return "onnx" if on_cpu and onnx_is_installed() else "torch"
+
+    def network(
+        self,
+        architecture: Callable[[], nn.Module],
+        bundle: AssetBundle,
+        weights: str,
+        shape: Sequence[int | None],
+        *,
+        part: str = "",
+    ) -> Network:
+        """A network of the bundle, ready to run.
+
+        Args:
+            architecture: makes the empty module, on the meta device.
+            weights: the bundle's file of weights, without extension.
+            shape: of the float32 input; None where it changes from call to call.
+            part: the module's attribute to run, where it is a set of networks.
+
+        Raises:
+            AssetError: the bundle has no such weights, or they do not fit.
+            ExportError: onnx was asked for by name, and the network cannot be expressed in it.
+        """
+
+        def build() -> nn.Module:
+            source = f"{bundle.path}: {weights}"
+            module = load_network(
+                architecture, bundle.tensors(weights), source=source, device=self.device
+            )
+            return getattr(module, part) if part else module
+
+        if self.kind == "torch":
+            return self._in_torch(build())
+        from tddfa3.engine.session import load_onnx
+
+        threads = self.threads or torch.get_num_threads()
+        try:
+            return load_onnx(build, bundle, weights, shape, part=part, threads=threads)
+        except ExportError as error:
+            if self.name == "onnx":
+                raise
+            warnings.warn(f"{error}; PyTorch runs this network instead", stacklevel=2)
+            return self._in_torch(build())
+
+    def _in_torch(self, module: nn.Module) -> Network:
+        if self.precision == "fp32" and not self.compiled:
+            return module
+        from tddfa3.engine.cuda import TunedNetwork
+
+        return TunedNetwork(module, self.precision, compiled=self.compiled)
+
+
+def onnx_is_installed() -> bool:
+    """Whether both what runs such networks and what PyTorch needs to write them are there."""
+    return all(importlib.util.find_spec(name) is not None for name in ("onnxruntime", "onnx"))

@@ -1,0 +1,111 @@
+"""Networks run by onnxruntime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from tddfa3.assets.bundle import AssetBundle
+from tddfa3.engine import cache as kept
+from tddfa3.engine.export import OPSET, ExportError, example_input, export, outputs_of
+
+# Of a fresh export against PyTorch, relative to the largest output; the usual is 1e-6 to 2e-5.
+_EXPORT_TOLERANCE = 1e-3
+
+
+class OnnxNetwork:
+    """An ONNX model with one input, called like the module that it was exported from.
+
+    Args:
+        model: the bytes of the ONNX file.
+        threads: threads of one call.
+    """
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        _share_one_arena()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # Idle threads sleep: the cores are shared with decoding, geometry and other actors.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        self._session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        self.threads = threads
+
+    def __call__(self, x: Tensor) -> Any:
+        """float32 on the CPU, any batch from 0; a tensor, or a list of them where there are
+        several outputs."""
+        array = x.detach().contiguous().numpy()
+        outputs = [torch.from_numpy(y) for y in self._session.run(None, {"x": array})]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+
+def load_onnx(
+    build: Callable[[], nn.Module],
+    bundle: AssetBundle,
+    weights: str,
+    shape: Sequence[int | None],
+    *,
+    part: str,
+    threads: int,
+) -> OnnxNetwork:
+    """The network from a kept export, or exported now, tried out and kept.
+
+    Args:
+        build: makes the module with its weights; called only where there is no kept export.
+        threads: of one call.
+        (the others): as of :meth:`tddfa3.engine.Engine.network`.
+
+    Raises:
+        ExportError: it cannot be exported, or onnxruntime computes something else than PyTorch.
+    """
+    name = kept.stem(bundle, weights, part, shape, OPSET)
+    places = kept.folders(bundle)
+    model = kept.find(places, name)
+    if model is not None:
+        return OnnxNetwork(model, threads)
+    module, example = build(), example_input(shape)
+    expected = outputs_of(module, example)
+    model = export(module, example, [axis for axis, n in enumerate(shape) if n is None])
+    network = OnnxNetwork(model, threads)
+    check_equal(expected, outputs_of(network, example), name)
+    kept.keep(places, name, model)
+    return network
+
+
+def check_equal(expected: Sequence[Tensor], found: Sequence[Tensor], name: str) -> None:
+    """Raises ``ExportError`` unless onnxruntime's outputs are PyTorch's, but for rounding."""
+    for theirs, ours in zip(expected, found, strict=True):
+        largest = float(theirs.abs().max())
+        difference = float((theirs - ours).abs().max())
+        # Written so that NaN, too, is refused.
+        if not difference <= _EXPORT_TOLERANCE * largest:
+            raise ExportError(
+                f"{name}: onnxruntime {onnxruntime.__version__} differs from PyTorch "
+                f"{torch.__version__} by {difference:.3g} of {largest:.3g}; use --engine torch"
+            )
+
+
+@cache
+def _share_one_arena() -> None:
+    """One pool of memory for all networks of the process, which grows by what is asked for.
+
+    They run one after the other, so the pool is as large as the hungriest needs, and not the sum.
+    """
+    onnxruntime.create_and_register_allocator(
+        onnxruntime.OrtMemoryInfo(
+            "Cpu",
+            onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+            0,
+            onnxruntime.OrtMemType.DEFAULT,
+        ),
+        onnxruntime.OrtArenaCfg({"max_mem": 0, "arena_extend_strategy": 1}),
+    )
