@@ -1,0 +1,180 @@
+"""Labels as training libraries want them: a torch Dataset, and typed Hugging Face ``datasets``.
+
+Both read the part files of a local output or compaction; other storage through
+``pyarrow.dataset`` or ``load_dataset`` themselves, as ``docs/recipes.md`` shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from jobs.pipeline.chunks import ANNOTATIONS
+from jobs.pipeline.export_files import decode_png
+from jobs.pipeline.schema import CROP_SIZE, STATUSES, read_metadata
+from tddfa3.errors import UnavailableError, UserError
+
+if TYPE_CHECKING:
+    import datasets
+
+MASKS = ("seg", "seg_visible")
+_MATRICES = {"camera_K": 3, "camera_R": 3}
+
+
+class FaceTensors(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Labelled faces as tensors, for a ``DataLoader``.
+
+    An item has one tensor per column: landmarks and ``points5`` (N, 2), ``camera_K`` and
+    ``camera_R`` (3, 3), masks uint8 (224, 224), other lists (N,), numbers ().
+
+    Args:
+        folder: an output or a compaction.
+        columns: what is read; it is held in memory, masks as PNG.
+        where: which rows, for example ``pc.field("yaw") < 20``; rows in which one of the columns is
+            null are left out.
+
+    Raises:
+        UserError: there are no part files in ``folder``, or a column is not one of numbers.
+    """
+
+    def __init__(
+        self, folder: str, columns: Sequence[str], where: pc.Expression | None = None
+    ) -> None:
+        chosen = pc.field("face_index").is_valid()
+        for name in columns:
+            chosen = chosen & pc.field(name).is_valid()
+        dataset = ds.dataset(part_files(folder))
+        for name in columns:
+            _check_numbers(dataset.schema, name)
+        table = dataset.to_table(columns, chosen if where is None else chosen & where)
+        self._rows = table.num_rows
+        self._columns = {name: _in_memory(table[name], name) for name in columns}
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: _tensor(values[index]) for name, values in self._columns.items()}
+
+
+def part_files(folder: str) -> list[str]:
+    """The part files of a local output. Raises UserError when there are none."""
+    files = sorted(str(path) for path in (Path(folder) / ANNOTATIONS).rglob("*.parquet"))
+    if not files:
+        raise UserError(f"{folder}: no part files in {ANNOTATIONS}/; not an output of jobs.label")
+    return files
+
+
+def shape_of(name: str, size: int) -> tuple[int, ...]:
+    """How many dimensions a list column of ``size`` numbers stands for."""
+    if name in _MATRICES:
+        return _MATRICES[name], size // _MATRICES[name]
+    points = name == "points5" or (name.startswith("ldm") and not name.endswith("_visible"))
+    return (size // 2, 2) if points else (size,)
+
+
+def typed_features(schema: pa.Schema) -> datasets.Features:
+    """Features of the columns as they are stored, for ``load_dataset(..., features=...)``: masks
+    are images, the status is a class label, lists are sequences.
+
+    Raises:
+        UnavailableError: the library ``datasets`` is not installed.
+    """
+    library = _datasets()
+    features = library.Features.from_arrow_schema(schema)
+    for name in MASKS:
+        features[name] = library.Image()
+    features["status"] = library.ClassLabel(names=list(STATUSES))
+    return features
+
+
+def typed_faces(folder: str) -> datasets.Dataset:
+    """All labelled faces, typed: masks as ``Image``, points and matrices as ``Array2D``, lists as
+    ``Sequence``, the status as ``ClassLabel``, and a column ``visible_parts`` with the parts that
+    are seen, as ``ClassLabel``. Columns that were not labelled are left out.
+
+    Raises:
+        UserError: there are no part files in ``folder``.
+        UnavailableError: the library ``datasets`` is not installed.
+    """
+    library = _datasets()
+    files = part_files(folder)
+    schema = pq.read_schema(files[0])
+    dataset = library.load_dataset(
+        "parquet", data_files=files, split="train", features=typed_features(schema)
+    )
+    dataset = dataset.filter(lambda rank: rank is not None, input_columns="face_index")
+    dataset = dataset.remove_columns(_null_columns(dataset))
+    features, shaped = dataset.features.copy(), {}
+    for field in schema:
+        if field.name in features and pa.types.is_fixed_size_list(field.type):
+            shape = shape_of(field.name, field.type.list_size)
+            if len(shape) == 2:
+                shaped[field.name] = shape
+                features[field.name] = library.Array2D(shape, "float32")
+    if "seg_visible" in features:
+        names = read_metadata(schema)["parts"]
+        features["visible_parts"] = library.Sequence(library.ClassLabel(names=names))
+
+    def convert(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        made: dict[str, list[Any]] = {
+            name: [np.reshape(value, shape).tolist() for value in batch[name]]
+            for name, shape in shaped.items()
+        }
+        if "seg_visible" in features:
+            labels = [np.unique(np.asarray(image)) for image in batch["seg_visible"]]
+            made["visible_parts"] = [(found[found > 0] - 1).tolist() for found in labels]
+        return made
+
+    return dataset.map(convert, batched=True, features=features)
+
+
+def _null_columns(dataset: datasets.Dataset) -> list[str]:
+    table = dataset.data.table
+    return [name for name in table.column_names if table[name].null_count == table.num_rows]
+
+
+def _check_numbers(schema: pa.Schema, name: str) -> None:
+    if name not in schema.names:
+        raise UserError(f"no column {name}; there are {', '.join(schema.names)}")
+    kind = schema.field(name).type
+    if pa.types.is_string(kind):
+        raise UserError(f"column {name} is text; tensors hold numbers")
+
+
+def _in_memory(column: pa.ChunkedArray, name: str) -> Any:
+    if name in MASKS:
+        return column.combine_chunks()
+    if pa.types.is_fixed_size_list(column.type):
+        shape = shape_of(name, column.type.list_size)
+        flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return flat.reshape(-1, *shape)
+    return column.to_numpy()
+
+
+def _tensor(value: Any) -> Tensor:
+    if isinstance(value, pa.BinaryScalar):
+        labels = decode_png(value.as_py())
+        if labels.shape != (CROP_SIZE, CROP_SIZE):
+            raise ValueError(f"a mask of {labels.shape}, not {CROP_SIZE} x {CROP_SIZE}")
+        return torch.from_numpy(labels)
+    return torch.from_numpy(np.array(value))
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise UnavailableError(
+            "this needs the library datasets, which is not installed: pip install datasets"
+        ) from None
+    return datasets
