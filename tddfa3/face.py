@@ -181,7 +181,7 @@ def _face(
         box=candidate.box,
         score=candidate.score,
         points5=candidate.points5,
-        points106=candidate.points106,
+        points106=candidate.points106 if outputs.points106 else None,
         crop=crop,
         coefficients=coefficients,
         camera=image_camera(coefficients["angle"], coefficients["trans"], crop),

@@ -87,6 +87,7 @@ class FaceLabeler:
         self.model = FaceModel(data).to(self.device).eval()
         self.landmark_index = LandmarkIndex(data).to(self.device)
         self.rasterizer = build_rasterizer(rasterizer, self.device, threads)
+        self.computed_with = {"device": str(self.device), "rasterizer": self.rasterizer.name}
         self.segmenter = PartSegmenter(data, self.rasterizer)
         self.mapper = (
             TextureMapper(self.model, data, self.rasterizer, size=self.outputs.texture_size)

@@ -17,6 +17,8 @@ class Outputs:
     """
 
     landmarks: tuple[str, ...] = LANDMARK_SETS
+    points106: bool = True
+    """Keep the detector's own 106 points (RetinaFace path); their quality is kept anyway."""
     masks: tuple[str, ...] = ("seg", "seg_visible")
     """Of "seg", "seg_visible" (224 crop) and "rle" (visible parts on the photograph)."""
     meshes: tuple[str, ...] = ()

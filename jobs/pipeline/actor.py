@@ -82,6 +82,7 @@ class LabelActor:
         # Damaged files make Pillow warn of what their row will say anyway.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         labeler = assignment.engine.build(assignment.config, threads)
+        self._computed_with: dict[str, str] = getattr(labeler, "computed_with", {})
         self._labeler = BatchLabeler(labeler, assignment.config.batch)
         self._networks = threading.Lock()
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decoding")
@@ -101,7 +102,7 @@ class LabelActor:
         rows_of |= {members[p].key: [_crashed_row(order, members[p])] for p in order.crashed}
         rows_of |= self._label(order, members, todo, watch)
         with watch.timed("encode"):
-            about = {"chunk": _described(order)}
+            about = {"chunk": _described(order), "computed_with": self._computed_with}
             rows = [row for member in members for row in rows_of[member.key]]
             data = encode_part(to_table(rows, self._task.schema, about))
         with watch.timed("publish"):

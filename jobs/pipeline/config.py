@@ -125,6 +125,11 @@ class LabelConfig:
     overlays: Literal["none", "jpg", "sheet"] = _rows("none")
     """Pictures of the labels, as files: jpg draws all faces of an image over it; sheet shows every
     output of one face, side by side."""
+    mesh_frame: Literal["crop", "image"] = _rows("crop")
+    """Frame of the meshes: 3DDFA-V3's own, or that of the photograph's camera, which camera_K
+    projects onto it."""
+    points106: bool = _rows(False)
+    """Also write the 106 points that the detector's own network saw (retinaface)."""
     image_column: Annotated[str, _text("NAME")] = _rows("")
     """Column of Parquet shards that holds the image bytes; empty: find it."""
     max_pixels: Annotated[int, _text("N")] = _rows(100_000_000)

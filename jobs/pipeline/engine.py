@@ -86,6 +86,8 @@ class FaceEngine:
                 masks=config.masks,
                 meshes=mesh_sources(config.meshes),
                 textures=() if config.textures == "none" else ("extracted",),
+                mesh_frame=config.mesh_frame,
+                points106=config.points106,
                 renders=("face", "shape") if config.overlays == "sheet" else (),
             ),
             rasterizer=config.rasterizer,

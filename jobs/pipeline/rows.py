@@ -66,6 +66,7 @@ def face_values(face: Face) -> Row:
         "box": face.box,
         "score": face.score,
         "points5": face.points5,
+        "points106": face.points106,
         "crop_params": crop.params(),
         "camera_K": face.camera.K,
         "camera_R": face.camera.R,

@@ -122,6 +122,13 @@ def _face_columns(facts: AssetFacts) -> tuple[Column, ...]:
             image,
         ),
         Column(
+            "points106",
+            floats(212),
+            "x, y of the 106 points that the detector's own network saw",
+            "px",
+            image,
+        ),
+        Column(
             "crop_params",
             pa.list_(pa.float64(), 5),
             "w0, h0, s, tx, ty: the way between image and crop pixels (ty with y up)",
@@ -132,9 +139,9 @@ def _face_columns(facts: AssetFacts) -> tuple[Column, ...]:
         Column("camera_K", floats(9), "intrinsics, row-major", "px", image),
         Column("camera_R", floats(9), "rotation model to camera, row-major", "", "OpenCV axes"),
         Column("camera_t", floats(3), "translation model to camera", "model units", "OpenCV axes"),
-        Column("yaw", real, "turn of the head to the side", "deg"),
-        Column("pitch", real, "nod of the head", "deg"),
-        Column("roll", real, "tilt of the head", "deg"),
+        Column("yaw", real, "turn of the head; positive: the nose to the image's right", "deg"),
+        Column("pitch", real, "nod of the head; positive: the nose goes down", "deg"),
+        Column("roll", real, "tilt of the head; positive: counter-clockwise as seen", "deg"),
         *_landmark_columns(facts),
         Column(
             "seg_visible",

@@ -52,6 +52,7 @@ def test_columns_and_types_are_those_that_are_documented() -> None:
         "coef_id": "fixed_size_list<item: float>[80]",
         "coef_exp": "fixed_size_list<item: float>[64]",
         "coef_sh": "fixed_size_list<item: float>[27]",
+        "points106": "fixed_size_list<item: float>[212]",
         "camera_K": "fixed_size_list<item: float>[9]",
         "ldm68": "fixed_size_list<item: float>[136]",
         "ldm106_2d": "fixed_size_list<item: float>[212]",

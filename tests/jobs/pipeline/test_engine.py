@@ -1,0 +1,96 @@
+"""The real labeler behind the job's door: what the options turn into."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import skimage.data
+from PIL import Image
+
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.engine import FaceEngine
+from jobs.pipeline.rows import ImageRecord, image_rows, to_table
+from jobs.pipeline.schema import LabelSchema
+from tddfa3.assets.bundle import AssetBundle
+from tddfa3.errors import UnavailableError, UserError
+from tddfa3.face import Face
+
+
+def config(bundle: AssetBundle, **options: object) -> LabelConfig:
+    given = {"detector": "mtcnn", "backbone": "mbnetv3", "device": "cpu", **options}
+    return LabelConfig(assets=str(bundle.path), **given)
+
+
+def astronaut(engine: FaceEngine, options: LabelConfig) -> Face:
+    [[face]] = engine.build(options, threads=1)([np.ascontiguousarray(skimage.data.astronaut())])
+    return face
+
+
+def test_facts_come_from_the_bundle(small_bundle: AssetBundle) -> None:
+    facts = FaceEngine().facts(config(small_bundle))
+    assert facts.digest == small_bundle.digest
+    assert facts.part_names == small_bundle.face_model().part_names
+    assert facts.coefficients["id"] == small_bundle.sizes.id
+
+
+def test_a_real_face_fits_the_schema(small_bundle: AssetBundle, tmp_path: Path) -> None:
+    engine = FaceEngine()
+    options = config(small_bundle, masks=("seg", "seg_visible", "rle"), points106=True)
+    face = astronaut(engine, options)
+    rows = image_rows(ImageRecord("s", "k", 512, 512, "0"), [face])
+    table = to_table(rows, LabelSchema(engine.facts(options), "f", {}), {})
+    pq.write_table(table, tmp_path / "a.parquet")
+    [row] = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    np.testing.assert_array_equal(np.reshape(row["ldm134"], (134, 2)), face.landmarks["134"])
+    np.testing.assert_allclose(np.reshape(row["camera_K"], (3, 3)), face.camera.K, rtol=1e-6)
+    assert set(json.loads(row["masks_rle"])) == set(small_bundle.face_model().part_names)
+    assert row["points106"] is None  # MTCNN has none
+
+
+def test_only_what_is_asked_for_is_computed(small_bundle: AssetBundle) -> None:
+    face = astronaut(FaceEngine(), config(small_bundle, landmarks=("68",), masks=()))
+    assert list(face.landmarks) == ["68"]
+    assert face.seg is face.seg_visible is face.masks_rle is None
+    assert face.meshes == face.textures == face.renders == {}
+
+
+def test_the_frame_of_meshes(small_bundle: AssetBundle) -> None:
+    crop = astronaut(FaceEngine(), config(small_bundle, meshes="pca"))
+    image = astronaut(FaceEngine(), config(small_bundle, meshes="pca", mesh_frame="image"))
+    assert abs(crop.meshes["pca"].vertices[:, 2]).max() < 2
+    assert image.meshes["pca"].vertices[:, 2].min() > 5
+
+
+def test_it_says_what_it_computed_with(small_bundle: AssetBundle) -> None:
+    labeler = FaceEngine().build(config(small_bundle, detector="none"), threads=1)
+    assert labeler.computed_with["device"] == "cpu"
+    assert labeler.computed_with["rasterizer"] == "cpu"
+
+
+def test_what_the_bundle_lacks_is_refused(small_bundle: AssetBundle) -> None:
+    with pytest.raises(UserError, match=r"--backbone resnet50.*mbnetv3"):
+        FaceEngine().facts(config(small_bundle, backbone="resnet50"))
+    with pytest.raises(UserError, match=r"--detector retinaface.*mtcnn"):
+        FaceEngine().facts(config(small_bundle, detector="retinaface"))
+    with pytest.raises(UserError, match="no asset bundle"):
+        FaceEngine().facts(LabelConfig(assets="nowhere"))
+
+
+def test_a_rasterizer_that_is_not_installed_is_refused(small_bundle: AssetBundle) -> None:
+    if importlib.util.find_spec("nvdiffrast") is not None:
+        pytest.skip("nvdiffrast is installed")
+    with pytest.raises(UnavailableError, match="nvdiffrast"):
+        FaceEngine().facts(config(small_bundle, rasterizer="nvdiffrast"))
+
+
+def test_images_of_any_size_go_through(small_bundle: AssetBundle) -> None:
+    photo = Image.fromarray(skimage.data.astronaut())
+    sizes = [(512, 512), (1, 1), (97, 311), (1300, 700)]
+    labeler = FaceEngine().build(config(small_bundle), threads=2)
+    found = labeler([np.asarray(photo.resize(size)) for size in sizes])
+    assert [len(faces) for faces in found][:2] == [1, 0]
