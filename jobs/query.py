@@ -15,7 +15,7 @@ import tyro
 
 from jobs.pipeline.database import MACROS, VIEWS, Database
 from jobs.pipeline.query_formats import WRITERS, print_table
-from jobs.pipeline.reading import DONE, LabelledRun, exit_code, say_if_unfinished
+from jobs.pipeline.reading import DONE, STOPPED, LabelledRun, exit_code, say_if_unfinished
 from jobs.pipeline.spool import spooled
 from jobs.pipeline.store import locate
 from tddfa3.errors import UserError
@@ -48,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return exit_code(error)
+    except KeyboardInterrupt:
+        return STOPPED
     except BrokenPipeError:
         # The reader of our output has seen enough; nothing more may be written, not even at exit.
         sys.stderr.close()

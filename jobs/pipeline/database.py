@@ -7,6 +7,7 @@ settings, its SQL or its messages, and no extension has to be loaded for S3.
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -142,7 +143,7 @@ class Database:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             # What does not fit into memory goes here, not into the current folder.
-            "temp_directory": tempfile.gettempdir() + "/tddfa3-query",
+            "temp_directory": f"{tempfile.gettempdir()}/tddfa3-query-{os.getpid()}",
             "enable_progress_bar": False,
         }
         for name, value in settings.items():

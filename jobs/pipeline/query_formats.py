@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any
@@ -63,7 +64,7 @@ def write_json(batches: pa.RecordBatchReader, sink: IO[bytes]) -> int:
     rows = 0
     for row in _rows(batches):
         sink.write(b"[\n" if rows == 0 else b",\n")
-        sink.write(json.dumps(row, default=_plain, ensure_ascii=False).encode("utf-8"))
+        sink.write(json.dumps(_finite(row), default=_plain, ensure_ascii=False).encode("utf-8"))
         rows += 1
     sink.write(b"\n]\n" if rows else b"[]\n")
     return rows
@@ -106,9 +107,20 @@ def _plain(value: Any) -> Any:
     return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(value)
 
 
+def _finite(value: Any) -> Any:
+    """NaN and infinity, for which JSON has no word either, as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return value
+
+
 def _flat(value: Any) -> Any:
     if isinstance(value, (list, dict)):
-        return json.dumps(value, default=_plain, ensure_ascii=False)
+        return json.dumps(_finite(value), default=_plain, ensure_ascii=False)
     return _plain(value) if isinstance(value, bytes) else value
 
 

@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,27 @@ def test_csv_json_parquet_and_arrow_agree(
     as_csv = list(csv.DictReader(io.StringIO(tables["csv"].decode())))
     assert [float(row["yaw"]) for row in as_csv] == [row["yaw"] for row in expected]
     assert [json.loads(row["box"]) for row in as_csv] == [row["box"] for row in expected]
+
+
+def test_json_has_no_word_for_nan(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "SELECT 'nan'::FLOAT AS a, [1, 'inf'::FLOAT] AS b, {'c': 'nan'::FLOAT} AS c"
+    assert query.main([str(output), sql, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == [
+        {"a": None, "b": [1, None], "c": {"c": None}}
+    ]
+
+
+def test_a_reader_that_has_seen_enough(output: Path) -> None:
+    """``| head`` ends the program quietly."""
+    sql = "SELECT * FROM range(2000000)"
+    command = [sys.executable, "-m", "jobs.query", str(output), sql, "--format", "csv"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(5) == b"range"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
 
 
 def test_no_rows_are_a_result_too(output: Path, tmp_path: Path) -> None:
