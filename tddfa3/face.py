@@ -156,7 +156,7 @@ class _BatchArrays:
             k: _numpy(to_uint8(v) if k in ("face", "shape") else v)
             for k, v in batch.renders.items()
         }
-        self.camera = _numpy(batch.geometry.camera) if batch.colors else None
+        self.geometry = batch.geometry
 
 
 def _face(
@@ -209,7 +209,6 @@ def _face(
         if "rle" in outputs.masks:
             face.masks_rle = visible_parts_rle(labels, crop, part_names)
     for name in outputs.meshes:
-        assert arrays.camera is not None
         face.meshes[name] = _mesh(arrays, k, name, crop, model, uv, outputs)
     return face
 
@@ -223,14 +222,14 @@ def _mesh(
     uv: Floats,
     outputs: Outputs,
 ) -> FaceMesh:
-    assert arrays.camera is not None
-    in_frame = (
-        mesh_in_crop_frame(arrays.camera[k])
-        if outputs.mesh_frame == "crop"
-        else vertices_in_image_frame(arrays.camera[k])
-    )
+    if outputs.mesh_frame == "model":
+        vertices = _numpy(arrays.geometry.shape[k])
+    elif outputs.mesh_frame == "image":
+        vertices = vertices_in_image_frame(_numpy(arrays.geometry.camera[k]))
+    else:
+        vertices = mesh_in_crop_frame(_numpy(arrays.geometry.camera[k]))
     return FaceMesh(
-        vertices=in_frame.astype(np.float32),
+        vertices=vertices.astype(np.float32),
         triangles=_numpy(model.triangles),
         colors=arrays.colors[name][k],
         uv=uv,

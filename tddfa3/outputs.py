@@ -23,8 +23,9 @@ class Outputs:
     """Of "seg", "seg_visible" (224 crop) and "rle" (visible parts on the photograph)."""
     meshes: tuple[str, ...] = ()
     """Of "pca" and "extracted": the source of the vertex colors."""
-    mesh_frame: Literal["crop", "image"] = "crop"
-    """"crop": upstream's OBJ frame; "image": the photograph's camera, which K, R, t project."""
+    mesh_frame: Literal["crop", "image", "model"] = "crop"
+    """"crop": upstream's OBJ frame; "image": the photograph's camera, so that K projects it;
+    "model": neither turned nor moved, so that K, R, t project it."""
     textures: tuple[str, ...] = ()
     """Of "pca" and "extracted": UV maps."""
     texture_size: int = 1024
@@ -38,7 +39,7 @@ class Outputs:
             "landmarks": LANDMARK_SETS,
             "masks": ("seg", "seg_visible", "rle"),
             "meshes": ("pca", "extracted"),
-            "mesh_frame": ("crop", "image"),
+            "mesh_frame": ("crop", "image", "model"),
             "textures": ("pca", "extracted"),
             "blend": ("pca", "flip"),
             "renders": ("face", "shape", "depth", "normals"),

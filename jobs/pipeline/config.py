@@ -125,9 +125,9 @@ class LabelConfig:
     overlays: Literal["none", "jpg", "sheet"] = _rows("none")
     """Pictures of the labels, as files: jpg draws all faces of an image over it; sheet shows every
     output of one face, side by side."""
-    mesh_frame: Literal["crop", "image"] = _rows("crop")
-    """Frame of the meshes: 3DDFA-V3's own, or that of the photograph's camera, which camera_K
-    projects onto it."""
+    mesh_frame: Literal["crop", "image", "model"] = _rows("crop")
+    """Frame of the meshes: crop is that of 3DDFA-V3's files; image the photograph's camera, so that
+    camera_K projects them; model unposed, so that camera_K, camera_R and camera_t do."""
     points106: bool = _rows(False)
     """Also write the 106 points that the detector's own network saw (retinaface)."""
     image_column: Annotated[str, _text("NAME")] = _rows("")
@@ -162,6 +162,8 @@ class LabelConfig:
     """local starts an own Ray on this machine; auto or HOST joins a cluster."""
     wait: Annotated[float, _text("SECONDS")] = _scheduling(0.0)
     """Give up when no actor could be started for so long; 0: wait for ever."""
+    stall: Annotated[float, _text("SECONDS")] = _scheduling(900.0)
+    """An actor whose chunk made no step for so long is killed, as if it had died; 0: never."""
     s3_endpoint: Annotated[str, _text("URL")] = _scheduling("")
     """Endpoint of the S3 server, when it is not AWS."""
 
@@ -206,6 +208,7 @@ def check(config: LabelConfig) -> LabelConfig:
         ("cpus_per_actor", 0),
         ("actor_memory_gb", 0),
         ("wait", 0),
+        ("stall", 0),
     ):
         value = getattr(config, name)
         if not math.isfinite(value) or value < lowest:

@@ -144,18 +144,21 @@ def _area(face: Face) -> float:
     return float((face.box[2] - face.box[0]) * (face.box[3] - face.box[1]))
 
 
-def test_mesh_in_the_image_frame_projects_onto_the_landmarks(
-    small_bundle: AssetBundle, astronaut: np.ndarray
+@pytest.mark.parametrize("frame", ["image", "model"])
+def test_a_mesh_projects_onto_the_landmarks(
+    small_bundle: AssetBundle, astronaut: np.ndarray, frame: str
 ) -> None:
     labeler = FaceLabeler(
         small_bundle,
         detector="mtcnn",
         backbone="mbnetv3",
-        outputs=Outputs(meshes=("pca",), mesh_frame="image"),
+        outputs=Outputs(meshes=("pca",), mesh_frame=frame),
     )
     [[face]] = labeler([astronaut])
-    vertices = face.meshes["pca"].vertices.astype(np.float64)
-    projected = vertices @ face.camera.K.T
+    camera, vertices = face.camera, face.meshes["pca"].vertices.astype(np.float64)
+    if frame == "model":
+        vertices = vertices @ camera.R.T + camera.t
+    projected = vertices @ camera.K.T
     projected = projected[:, :2] / projected[:, 2:]
     indices = small_bundle.face_model().landmarks["68"]
     np.testing.assert_allclose(projected[indices], face.landmarks["68"], rtol=0, atol=0.01)
