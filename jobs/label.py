@@ -51,6 +51,7 @@ def label(run: Run, engine: Engine) -> int:
             stopping=stop.requested,
             wait=config.wait,
             memory_limit=config.actor_memory_gb * 2**30,
+            stall=config.stall,
         )
         for event in scheduler.run():
             reporter.report(event)

@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from jobs.pipeline.engine import Engine
 from jobs.pipeline.index import index_name, load_index
 from jobs.pipeline.loading import ImageLoader, LoadedImage, Stopwatch
 from jobs.pipeline.objects import ObjectWriter, image_files
+from jobs.pipeline.partial import by_key, partial_name, read_partial, save_partial
 from jobs.pipeline.parts import encode_part, read_footer, read_part
 from jobs.pipeline.planning import ChunkOrder
 from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
@@ -33,6 +35,8 @@ from jobs.pipeline.store import Store, StoreError
 
 if TYPE_CHECKING:
     from tddfa3.face import Face
+
+_STEP_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class LabelActor:
         self._computed_with: dict[str, str] = getattr(labeler, "computed_with", {})
         self._labeler = BatchLabeler(labeler, assignment.config.batch)
         self._networks = threading.Lock()
+        self._running: dict[tuple[str, int], RunningChunk] = {}
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decoding")
         self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="rows")
         self._objects = ObjectWriter(assignment.store, threads)
@@ -95,29 +100,65 @@ class LabelActor:
         store, rel = self._task.store, part_name(order.chunk)
         if not order.redo and store.exists(rel):
             return self._result(order, {}, already_done=True)
+        with self._register(order) as running:
+            return self._label_chunk(order, rel, running)
+
+    def _label_chunk(self, order: ChunkOrder, rel: str, running: RunningChunk) -> ChunkResult:
         watch = Stopwatch()
         members = self._members(order)
-        rows_of = self._kept_rows(order) if order.redo else {}
+        rows_of = running.kept = self._kept_rows(order)
         todo = [p for p, m in enumerate(members) if m.key not in rows_of and p not in order.crashed]
+        rows_of = rows_of | self._label(order, members, todo, watch, running)
         rows_of |= {members[p].key: [_crashed_row(order, members[p])] for p in order.crashed}
-        rows_of |= self._label(order, members, todo, watch)
         with watch.timed("encode"):
             about = {"chunk": _described(order), "computed_with": self._computed_with}
             rows = [row for member in members for row in rows_of[member.key]]
             data = encode_part(to_table(rows, self._task.schema, about))
+        running.step()
         with watch.timed("publish"):
             if order.redo:
-                store.publish(rel, data)
+                self._task.store.publish(rel, data)
             else:
-                store.publish_new(rel, data)
+                self._task.store.publish_new(rel, data)
+            if order.partial:
+                self._task.store.delete(partial_name(order.chunk))
         return self._result(order, watch.seconds)
 
     def probe(self, order: ChunkOrder, position: int) -> int:
         """Labels one image and keeps nothing; that the process survives it is the answer."""
-        members = self._members(order)
-        for _, _ in self._outcomes(order, members, [position], Stopwatch()):
-            pass
+        with self._register(order) as running:
+            members = self._members(order)
+            for _, _ in self._outcomes(order, members, [position], Stopwatch(), running):
+                pass
         return position
+
+    def progress(self) -> dict[tuple[str, int], int]:
+        """Steps that each running chunk has made; only that the number grows means anything."""
+        return {chunk: running.steps for chunk, running in dict(self._running).items()}
+
+    def save_unfinished(self) -> int:
+        """Keeps what is done of the chunks at work, because the run is about to be stopped.
+
+        Returns the number of images kept. Called while other threads go on labelling.
+        """
+        saved = 0
+        for running in list(self._running.values()):
+            order, rows_of = running.order, running.finished()
+            # What is redone has a part file, which is complete.
+            if rows_of and not order.redo:
+                rows = [row for rows in rows_of.values() for row in rows]
+                save_partial(self._task.store, order.shard, order.chunk, rows, self._task.schema)
+                saved += len(rows_of)
+        return saved
+
+    @contextmanager
+    def _register(self, order: ChunkOrder) -> Iterator[RunningChunk]:
+        chunk = (order.chunk.shard_id, order.chunk.number)
+        self._running[chunk] = running = RunningChunk(order)
+        try:
+            yield running
+        finally:
+            del self._running[chunk]
 
     def _members(self, order: ChunkOrder) -> list[Member]:
         kept = load_index(self._task.store, order.chunk.shard_id)
@@ -128,25 +169,38 @@ class LabelActor:
 
     def _kept_rows(self, order: ChunkOrder) -> dict[str, list[Row]]:
         """The rows of images that need not be done again, by key."""
+        store = self._task.store
         kept: dict[str, list[Row]] = {}
-        for row in read_part(self._task.store.read(part_name(order.chunk))).to_pylist():
-            if row["status"] in OK_STATUSES:
-                kept.setdefault(row["key"], []).append(row)
-        return kept
+        if order.redo:
+            rows = read_part(store.read(part_name(order.chunk))).to_pylist()
+            kept = by_key([row for row in rows if row["status"] in OK_STATUSES])
+        return kept | (read_partial(store, order.shard, order.chunk) if order.partial else {})
 
     def _label(
-        self, order: ChunkOrder, members: Sequence[Member], todo: Sequence[int], watch: Stopwatch
+        self,
+        order: ChunkOrder,
+        members: Sequence[Member],
+        todo: Sequence[int],
+        watch: Stopwatch,
+        running: RunningChunk,
     ) -> dict[str, list[Row]]:
         """The rows of the images ``todo``, by key; the files they name are published by then."""
-        pending = {
-            loaded.record.key: self._pending_rows(order, loaded, outcome)
-            for loaded, outcome in self._outcomes(order, members, todo, watch)
-        }
+        for loaded, outcome in self._outcomes(order, members, todo, watch, running):
+            running.pending[loaded.record.key] = self._pending_rows(order, loaded, outcome)
         with watch.timed("objects"):
-            return {key: rows.result() for key, rows in pending.items()}
+            rows_of = {}
+            for key, rows in running.pending.items():
+                rows_of[key] = rows.result()
+                running.step()
+            return rows_of
 
     def _outcomes(
-        self, order: ChunkOrder, members: Sequence[Member], todo: Sequence[int], watch: Stopwatch
+        self,
+        order: ChunkOrder,
+        members: Sequence[Member],
+        todo: Sequence[int],
+        watch: Stopwatch,
+        running: RunningChunk,
     ) -> Iterator[tuple[LoadedImage, list[Face] | Exception | None]]:
         """Reads and decodes at once, labels as soon as the other chunk lets go of the networks."""
         read = partial(
@@ -156,9 +210,12 @@ class LabelActor:
         size = 1 if order.careful else self._labeler.size
         with ImageLoader(read, order.shard.id, max_pixels, self._decoders, watch) as images:
             with watch.timed("queue"):
-                self._networks.acquire()
+                while not self._networks.acquire(timeout=_STEP_SECONDS):
+                    running.step()  # whether the other chunk gets on is its own affair
             try:
-                yield from label_in_batches(images, self._labeler, size, watch)
+                for labelled in label_in_batches(images, self._labeler, size, watch):
+                    running.step()
+                    yield labelled
             finally:
                 self._networks.release()
 
@@ -200,12 +257,35 @@ class PendingRows:
     files: list[tuple[Sequence[int], Future[Row]]] = field(default_factory=list)
     """Indices of the rows that name a file, and what it adds to them."""
 
+    @property
+    def done(self) -> bool:
+        futures: list[Future[Any]] = [self.rows, *(file for _, file in self.files)]
+        return all(future.done() and future.exception() is None for future in futures)
+
     def result(self) -> list[Row]:
         rows = self.rows.result()
         for named, file in self.files:
             for index in named:
                 rows[index] |= file.result()
         return rows
+
+
+@dataclass(slots=True)
+class RunningChunk:
+    """A chunk at work: how far it is, for those who ask from outside its thread."""
+
+    order: ChunkOrder
+    steps: int = 0
+    kept: dict[str, list[Row]] = field(default_factory=dict)
+    pending: dict[str, PendingRows] = field(default_factory=dict)
+
+    def step(self) -> None:
+        self.steps += 1
+
+    def finished(self) -> dict[str, list[Row]]:
+        """Rows of the images that are labelled and whose files are published, by key."""
+        done = {key: rows.result() for key, rows in dict(self.pending).items() if rows.done}
+        return self.kept | done
 
 
 def memory_in_use() -> int:
@@ -215,7 +295,7 @@ def memory_in_use() -> int:
 
 
 def _crashed_row(order: ChunkOrder, member: Member) -> Row:
-    why = "the process that labelled this image died, each time it was tried"
+    why = "the process that labelled this image died or hung, each time it was tried"
     return ImageRecord(order.shard.id, member.key).row("crashed", why)
 
 

@@ -7,8 +7,10 @@ log is published as whole files of a bounded number of records, the last one aga
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.pipeline.store import Store, StoreError
@@ -16,16 +18,25 @@ from jobs.pipeline.store import Store, StoreError
 LOGS = "_run/logs"
 _RECORDS_PER_FILE = 5000
 _SECONDS_BETWEEN = 5.0
+_SECONDS_TO_CLOSE = 5.0
 
 
 class RunLog:
-    """``_run/logs/<run-id>.jsonl``, then ``<run-id>.0001.jsonl`` and so on."""
+    """``_run/logs/<run-id>.jsonl``, then ``<run-id>.0001.jsonl`` and so on.
+
+    While a run goes on, files are published in a thread: a store that does not answer must hold up
+    neither the scheduler nor a person's Ctrl-C.
+    """
 
     def __init__(self, store: Store, run_id: str) -> None:
         self._store, self._run_id = store, run_id
         self._lines: list[str] = []
+        self._full: deque[tuple[int, list[str]]] = deque()
         self._file = 0
-        self._unpublished = False
+        self._written = self._published = 0
+        self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()
+        self._thread: threading.Thread | None = None
         self._next = time.monotonic() + _SECONDS_BETWEEN
 
     def write(self, event: str, **fields: Any) -> None:
@@ -33,30 +44,51 @@ class RunLog:
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
         record = {"time": stamp, "run": self._run_id, "event": event, **fields}
-        self._lines.append(json.dumps(record, ensure_ascii=True, default=str))
-        self._unpublished = True
-        if len(self._lines) >= _RECORDS_PER_FILE:
-            self.publish()
-            if not self._unpublished:
-                self._lines.clear()
+        line = json.dumps(record, ensure_ascii=True, default=str)
+        with self._lock:
+            self._lines.append(line)
+            self._written += 1
+            if len(self._lines) >= _RECORDS_PER_FILE:
+                self._full.append((self._file, self._lines))
+                self._lines = []
                 self._file += 1
 
     def publish_if_due(self) -> None:
-        if time.monotonic() >= self._next:
-            self.publish()
+        """Publishes in the background, unless that is under way or was done a moment ago."""
+        busy = self._thread is not None and self._thread.is_alive()
+        if not busy and time.monotonic() >= self._next:
+            self._next = time.monotonic() + _SECONDS_BETWEEN
+            self._start()
+
+    def close(self, seconds: float = _SECONDS_TO_CLOSE) -> None:
+        """Publishes what is left, but does not wait for a dead store."""
+        self._start().join(seconds)
 
     def publish(self) -> None:
         """A log that can't be written is no reason to stop a run; labels will say so themselves."""
-        self._next = time.monotonic() + _SECONDS_BETWEEN
-        if not self._unpublished or not self._lines:
-            return
-        suffix = f".{self._file:04d}" if self._file else ""
+        with self._one_at_a_time:
+            while self._full:
+                if not self._publish(*self._full[0]):
+                    return
+                self._full.popleft()
+            with self._lock:
+                file, lines, written = self._file, list(self._lines), self._written
+            if lines and written > self._published and self._publish(file, lines):
+                self._published = written
+
+    def _publish(self, file: int, lines: Sequence[str]) -> bool:
+        suffix = f".{file:04d}" if file else ""
+        data = "".join(f"{line}\n" for line in lines).encode()
         try:
-            name = f"{LOGS}/{self._run_id}{suffix}.jsonl"
-            self._store.publish(name, "".join(f"{line}\n" for line in self._lines).encode())
-            self._unpublished = False
+            self._store.publish(f"{LOGS}/{self._run_id}{suffix}.jsonl", data)
         except StoreError:
-            return
+            return False
+        return True
+
+    def _start(self) -> threading.Thread:
+        self._thread = threading.Thread(target=self.publish, name="log", daemon=True)
+        self._thread.start()
+        return self._thread
 
 
 class Metrics:

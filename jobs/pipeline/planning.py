@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.pipeline.chunks import ANNOTATIONS, Chunk, cut, part_name
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.index import load_index, save_index
 from jobs.pipeline.names import shard_path
+from jobs.pipeline.partial import partial_folder, partial_name
 from jobs.pipeline.parts import encode_part, read_footer
 from jobs.pipeline.rows import ImageRecord, to_table
 from jobs.pipeline.schema import IMAGE_FAILURES, LabelSchema
@@ -19,6 +20,7 @@ from tddfa3.errors import UserError
 
 SUPERSEDED = "_run/superseded"
 ERROR_PART = "shard_error.parquet"
+OBJECT_FOLDERS = ("meshes", "textures", "overlays")
 _MOST_GENERATIONS = 1000
 
 
@@ -30,6 +32,7 @@ class ChunkOrder:
         crashed: positions in the chunk of images known to kill the process; they are not touched.
         careful: one image at a time through the labeler.
         redo: there is a part file already; it is replaced, and what failed in it is done again.
+        partial: rows of it were kept when a run was stopped.
     """
 
     shard: Shard
@@ -37,6 +40,7 @@ class ChunkOrder:
     crashed: frozenset[int] = frozenset()
     careful: bool = False
     redo: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +79,55 @@ class Planner:
     store: Store
     read_options: ReadOptions
 
-    def plan(self, shard: Shard, limit: int | None = None) -> PendingShard:
+    def plan(
+        self, shard: Shard, limit: int | None = None, unlistable: str | None = None
+    ) -> PendingShard:
         """Lists the shard, or takes the list that is kept, and finds what is not committed.
 
-        ``limit``: only so many of its images belong to the run.
+        Args:
+            limit: only so many of its images belong to the run.
+            unlistable: do not list it: this is what happens when one tries.
 
         Raises:
             UserError: its content changed since it was first seen, without ``--accept-changed``.
             StoreError: fatal kinds only; a shard that can't be read is a plan with an ``error``.
         """
-        listed = self._current(shard)
+        listed = self._current(shard, unlistable)
         shard, chunks, error = listed.shard, listed.chunks, listed.error
         if limit is not None and limit < sum(chunk.count for chunk in chunks):
             chunks, error = first_images(chunks, limit), None
         folder = f"{ANNOTATIONS}/{shard_path(shard.id)}"
         parts = {entry.rel: entry.size for entry in self.store.list(folder, recursive=False)}
         self._state_error(shard, error, f"{folder}/{ERROR_PART}", parts)
+        unfinished = self._unfinished(shard, parts)
         pending = tuple(
-            ChunkOrder(shard, chunk, redo=part_name(chunk) in parts)
+            ChunkOrder(
+                shard,
+                chunk,
+                redo=part_name(chunk) in parts,
+                partial=partial_name(chunk) in unfinished,
+            )
             for chunk in chunks
             if self._is_pending(chunk, parts, listed.was_broken)
         )
+        if pending:
+            self._sweep(shard)
         return PendingShard(shard, sum(c.count for c in chunks), len(chunks), pending, error)
+
+    def _unfinished(self, shard: Shard, parts: Container[str]) -> set[str]:
+        """Rows kept of chunks that are not committed; those of committed ones are taken away."""
+        kept = set()
+        for entry in self.store.list(partial_folder(shard.id), recursive=False):
+            number = entry.rel.rpartition("/")[2]
+            if f"{ANNOTATIONS}/{shard_path(shard.id)}/{number}" in parts:
+                self.store.delete(entry.rel)
+            else:
+                kept.add(entry.rel)
+        return kept
+
+    def _sweep(self, shard: Shard) -> None:
+        for top in (ANNOTATIONS, *OBJECT_FOLDERS):
+            self.store.sweep(f"{top}/{shard_path(shard.id)}")
 
     def _is_pending(self, chunk: Chunk, parts: dict[str, int], was_broken: bool) -> bool:
         rel = part_name(chunk)
@@ -120,7 +151,7 @@ class Planner:
         elif rel in parts:
             self.store.delete(rel)
 
-    def _current(self, first: Shard) -> _Listed:
+    def _current(self, first: Shard, unlistable: str | None) -> _Listed:
         """The list of the shard's present content, made now unless it is kept.
 
         Content that changed gets an id of its own (``<id>@2``, ``@3``, ...), so that the rows of
@@ -132,15 +163,20 @@ class Planner:
             if kept is None:
                 if generation > 1:
                     self._supersede(first, shard)
-                return self._list(shard, index_shard(shard, self.read_options), was_broken=False)
+                return self._list(shard, self._index(shard, unlistable), was_broken=False)
             changed = kept.difference(shard) is not None
             if not changed and kept.error is None:
                 return _Listed(shard, kept.chunks(*self._limits), None, was_broken=False)
             if kept.error is not None:
-                index = index_shard(shard, self.read_options)
+                index = self._index(shard, unlistable)
                 if not changed or _continues(kept.index, index):
                     return self._list(shard, index, was_broken=True)
         raise UserError(f"shard {first.id} changed too often; label it into another OUTPUT")
+
+    def _index(self, shard: Shard, unlistable: str | None) -> ShardIndex:
+        if unlistable is not None:
+            return ShardIndex(shard.id, error=f"{unlistable}, at offset 0")
+        return index_shard(shard, self.read_options)
 
     @property
     def _limits(self) -> tuple[int, int]:

@@ -14,8 +14,9 @@ from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.work import Work
 from tddfa3.errors import UserError
 
-# Threads in an actor that Ray calls methods in: two chunks, and one for a chunk on its way out.
-_CONCURRENCY = 3
+# Threads in an actor that Ray calls methods in: two chunks, one for a chunk on its way out, one for
+# questions.
+_CONCURRENCY = 4
 _CPUS_OF_A_CPU_ACTOR = 4
 
 Resources = Mapping[str, float]

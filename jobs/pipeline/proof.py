@@ -16,11 +16,11 @@ from jobs.pipeline.chunks import ANNOTATIONS, Chunk, part_name
 from jobs.pipeline.ledger import PARALLEL, ShardLedger
 from jobs.pipeline.names import shard_path
 from jobs.pipeline.parts import read_part
+from jobs.pipeline.planning import OBJECT_FOLDERS
 from jobs.pipeline.rows import count
 from jobs.pipeline.schema import OBJECT_COLUMNS, OK_STATUSES, STATUSES, read_metadata
 from jobs.pipeline.store import Store, StoreError
 
-OBJECT_FOLDERS = ("meshes", "textures", "overlays")
 _ROW_COLUMNS = ["image_id", "shard", "key", "status", "n_faces", "face_index"]
 
 

@@ -57,7 +57,7 @@ class Reporter:
             seconds=round(self._progress.elapsed, 3),
             stopped=self._stopped or (str(error) if error else None),
         )
-        self._log.publish()
+        self._log.close()
         if error is None or isinstance(error, StoppedEarly):
             print("\n".join(self._summary()), flush=True)
         return isinstance(error, StoppedEarly)

@@ -29,7 +29,9 @@ from jobs.pipeline.store import Store, parse_url
 from tddfa3.errors import UserError
 
 MANIFEST = "_run/manifest.json"
-_PACKAGES = ("numpy", "opencv-python-headless", "pillow", "pyarrow", "ray", "torch", "torchvision")
+# What pixels and numbers go through: another version of it may give other last digits.
+_NUMERIC = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
+_PACKAGES = (*_NUMERIC, "pyarrow", "ray")
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,9 @@ def open_run(config: LabelConfig, engine: Engine) -> Run:
     store = output_store(config)
     shards = tuple(list_shards(config.inputs, options))
     fields = fingerprint_fields(config, facts)
-    manifest = read_manifest(store)
+    manifest = read_manifest(store) or _manifest_of_another(store)
     resumed = manifest is not None
     if manifest is None:
-        _refuse_foreign(store)
         manifest = make_manifest(config, facts, fields, shards)
         if not store.publish_new(MANIFEST, _encode(manifest)):
             manifest = read_manifest(store) or manifest  # another driver was quicker
@@ -120,7 +121,7 @@ def fingerprint_fields(config: LabelConfig, facts: AssetFacts) -> dict[str, Any]
         **{name: list(v) if isinstance(v, tuple) else v for name, v in rows.items()},
         "inputs": sorted("://".join(parse_url(given)) for given in config.inputs),
         "assets": facts.digest,
-        "tddfa3": tddfa3.__version__,
+        **{f"version of {name}": version for name, version in versions(_NUMERIC).items()},
     }
 
 
@@ -148,7 +149,7 @@ def make_manifest(
             "landmarks": dict(facts.landmarks),
             "parts": list(facts.part_names),
         },
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), **versions()},
         "input": {
             "shards": len(shards),
             "bytes": sum(shard.size for shard in shards),
@@ -157,10 +158,10 @@ def make_manifest(
     }
 
 
-def versions() -> dict[str, str]:
-    """Of this program, Python and the packages that pixels and numbers go through."""
-    found = {"tddfa3": tddfa3.__version__, "python": platform.python_version()}
-    for name in _PACKAGES:
+def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Of this program and of ``packages``."""
+    found = {"tddfa3": tddfa3.__version__}
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -177,13 +178,21 @@ def refuse_secrets(config: LabelConfig) -> None:
             raise UserError(f"{shown}: credentials belong into the environment, not into a URL")
 
 
-def _refuse_foreign(store: Store) -> None:
+def _manifest_of_another(store: Store) -> dict[str, Any] | None:
+    """None for an OUTPUT that is empty; what another driver wrote since we looked for a manifest.
+
+    Raises UserError if there is something else in it.
+    """
     found = next(iter(store.list()), None)
-    if found is not None:
+    if found is None:
+        return None
+    manifest = read_manifest(store)
+    if manifest is None:
         raise UserError(
             f"{store.url}: not empty ({found.rel} is there) and not a run of this program; "
             "give an OUTPUT that is new or empty"
         )
+    return manifest
 
 
 def _refuse_difference(kept: Mapping[str, Any], now: Mapping[str, Any], store: Store) -> None:
@@ -198,8 +207,9 @@ def _refuse_difference(kept: Mapping[str, Any], now: Mapping[str, Any], store: S
 
 def _shown(name: str, value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    labels = {"inputs": "INPUT", "assets": "assets of digest", "tddfa3": "tddfa3 version"}
-    return f"{labels.get(name) or option_name(name)} {text or 'none'}"
+    labels = {"inputs": "INPUT", "assets": "assets of digest"}
+    shown = name if name.startswith("version of ") else labels.get(name) or option_name(name)
+    return f"{shown} {text or 'none'}"
 
 
 def _encode(manifest: Mapping[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from jobs.pipeline.planning import PendingShard, Planner
 from jobs.pipeline.pool import ActorSlot, PoolSize, cluster_nodes, node_is_alive, start_actor
 from jobs.pipeline.shards import Shard
 from jobs.pipeline.store import StoreError
+from jobs.pipeline.watchdog import Watchdog
 from jobs.pipeline.work import (
     MOST_ERRORS,
     ActorDied,
@@ -41,6 +42,8 @@ _LOW_WATER = 64
 _MOST_START_DEATHS = 3
 _POLL = 0.25
 _FIRST_REPORT, _REPORT_EVERY = 10.0, 60.0
+_MOST_PLAN_TRIES = 4
+_SAVE_SECONDS = 2.0
 
 
 class StoppedEarly(Exception):
@@ -59,6 +62,7 @@ class Scheduler:
         stopping: asked several times a second; the loop ends when it says yes.
         wait: seconds without a ready actor after which to give up; 0: never.
         memory_limit: bytes above which an actor is replaced between chunks; 0: never.
+        stall: seconds without progress of a chunk after which its actor is killed; 0: never.
     """
 
     def __init__(
@@ -72,12 +76,15 @@ class Scheduler:
         stopping: Callable[[], bool] = lambda: False,
         wait: float = 0.0,
         memory_limit: float = 0.0,
+        stall: float = 0.0,
     ) -> None:
         self._shards = deque(shards)
         self._planner, self._assignment, self._size = planner, assignment, size
         self._left = limit or None
         self._stopping, self._wait, self._memory_limit = stopping, wait, memory_limit
+        self._stall, self._watchdog = stall, Watchdog(stall)
         self._plans: dict[ray.ObjectRef, Shard] = {}
+        self._unlistable: set[Shard] = set()
         self._queue: deque[Work] = deque()
         self._exclusive: deque[Work] = deque()
         self._slots: list[ActorSlot] = []
@@ -98,7 +105,11 @@ class Scheduler:
                 self._resize_pool()
                 self._dispatch()
                 yield from self._wait_for_something()
+                yield from self._kill_stalled()
                 yield self._tick()
+            self._save_unfinished()
+        except RayError as error:
+            raise StoppedEarly(f"Ray failed: {_first_line(error)}") from None
         finally:
             for slot in self._slots:
                 slot.kill()
@@ -124,9 +135,12 @@ class Scheduler:
             self._shards.clear()
         while self._shards and len(self._plans) < at_once and len(self._queue) < enough:
             shard = self._shards.popleft()
-            # No CPU of its own: the actors may have them all, and listing waits for storage.
-            plan: Any = ray.remote(Planner.plan).options(num_cpus=0, max_retries=3)
-            self._plans[plan.remote(self._planner, shard, self._left)] = shard
+            self._plan(shard)
+
+    def _plan(self, shard: Shard, unlistable: str | None = None) -> None:
+        # No CPU of its own: the actors may have them all, and listing waits for storage.
+        task: Any = ray.remote(Planner.plan).options(num_cpus=0, max_retries=_MOST_PLAN_TRIES - 1)
+        self._plans[task.remote(self._planner, shard, self._left, unlistable)] = shard
 
     def _planned(self, ref: ray.ObjectRef) -> Iterator[Event]:
         shard = self._plans.pop(ref)
@@ -137,7 +151,14 @@ class Scheduler:
             is_input = isinstance(error.cause, UserError)
             raise _fatal(error) or (UserError if is_input else StoppedEarly)(why) from None
         except RayError as error:
-            raise StoppedEarly(f"shard {shard.id} was not listed: {_first_line(error)}") from None
+            if shard in self._unlistable:
+                why = f"shard {shard.id} cannot be planned: {_first_line(error)}"
+                raise StoppedEarly(why) from None
+            # Listing it killed every process that tried: one such shard must not end the run.
+            self._unlistable.add(shard)
+            why = f"the process that listed it died, {_MOST_PLAN_TRIES} times"
+            self._plan(shard, f"{why} ({_first_line(error)})")
+            return
         if self._left is not None:
             self._left -= plan.images
         self._queue.extend(Work(order) for order in plan.pending)
@@ -179,14 +200,36 @@ class Scheduler:
                 raise UserError(why) from None
 
     def _died(self, slot: ActorSlot, error: RayError) -> Iterator[Event]:
-        """Takes back what the actor had; :meth:`_resize_pool` starts another."""
         node_died = _is_node_death(error, slot)
+        suspects = [] if node_died else list(slot.busy.values())
+        yield self._lost(slot, suspects, _first_line(error), node_died)
+
+    def _lost(
+        self, slot: ActorSlot, suspects: Sequence[Work], reason: str, node_died: bool = False
+    ) -> ActorDied:
+        """Takes back what the actor had; :meth:`_resize_pool` starts another."""
         self._remove(slot)
+        for work in suspects:
+            work.died()
         for work in slot.busy.values():
-            if not node_died:
-                work.died()
             (self._exclusive if work.exclusive else self._queue).appendleft(work)
-        yield ActorDied(slot.info, _first_line(error), node_died)
+        return ActorDied(slot.info, reason, node_died)
+
+    def _kill_stalled(self) -> Iterator[Event]:
+        for slot, stuck in list(self._watchdog.stalled(self._slots)):
+            chunks = ", ".join(f"{w.order.chunk.shard_id} {w.order.chunk.number}" for w in stuck)
+            reason = f"no progress in {self._stall:g} s on chunk {chunks}"
+            yield self._lost(slot, stuck, reason)
+
+    def _save_unfinished(self) -> None:
+        """Lets actors keep what they have of chunks at work, as far as a stop leaves time for it.
+
+        A cluster that stops a job may kill it seconds later.
+        """
+        busy = [slot for slot in self._slots if slot.busy]
+        saving = [slot.handle.save_unfinished.remote() for slot in busy]
+        if saving:
+            ray.wait(saving, num_returns=len(saving), timeout=_SAVE_SECONDS)
 
     # Chunks
 

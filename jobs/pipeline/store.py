@@ -128,6 +128,11 @@ class Store:
         """Remove ``rel``; not an error if it is not there."""
         self._backend.delete(self._checked(rel))
 
+    def sweep(self, prefix: str, older_than: float = 3600.0) -> None:
+        """Remove what writers that were killed left in the folder ``prefix``, ``older_than``
+        seconds ago or more; it was never published, and no listing shows it."""
+        self._backend.sweep(self._checked(prefix), older_than)
+
     def check(self) -> None:
         """Prove by a quick round trip that this store can be written, listed, read and deleted.
 

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,11 +57,22 @@ class LocalFiles:
         path = self.root / rel
         with self._translated(rel, writing=True), _temporary(path, data) as temporary:
             try:
-                _link_new(temporary, path, data)
+                _link_new(temporary, path)
             except FileExistsError:
                 return path.read_bytes() == bytes(data)
             _sync_folder(path.parent)
             return True
+
+    def sweep(self, prefix: str, older_than: float) -> None:
+        """Remove unpublished files that a killed writer left directly in a folder.
+
+        One of a writer that is still at work is seconds old.
+        """
+        limit = time.time() - older_than
+        with suppress(OSError), os.scandir(self.root / prefix) as scan:
+            for entry in scan:
+                if is_temporary(entry.name) and entry.stat().st_mtime < limit:
+                    os.unlink(entry.path)
 
     def delete(self, rel: str) -> None:
         with self._translated(rel, writing=True), suppress(FileNotFoundError):
@@ -141,16 +153,18 @@ def _temporary(path: Path, data: BytesLike) -> Iterator[Path]:
             os.unlink(temporary)
 
 
-def _link_new(temporary: Path, path: Path, data: BytesLike) -> None:
+def _link_new(temporary: Path, path: Path) -> None:
     """Give ``temporary`` its final name unless it is taken (FileExistsError)."""
     try:
         os.link(temporary, path)
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        # exFAT, some FUSE and network file systems. Still create-only; a reader may see the file
-        # before its bytes are complete.
-        _write_new(path, data)
+        # exFAT, some FUSE and network file systems. Still whole or not there at all; of two writers
+        # at the same moment the second may win, with a file that is as whole as the first.
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "is there", str(path)) from None
+        os.replace(temporary, path)
 
 
 def _write_new(path: Path, data: BytesLike) -> None:

@@ -116,6 +116,9 @@ class S3Objects:
     def delete(self, rel: str) -> None:
         self._do(rel, self._call, "delete_object", Key=self._key(rel))
 
+    def sweep(self, prefix: str, older_than: float) -> None:
+        """Nothing is ever there under a name of its own before it is published."""
+
     def _holds(self, rel: str, data: bytes) -> bool:
         try:
             return self.size_etag(rel)[0] == len(data) and self.read(rel, None, None) == data
@@ -210,6 +213,8 @@ def _translate_reply(error: ClientError, uri: str) -> Exception:
     if status == 416:
         return _OutOfRange()
     kind: Kind = "failed"
+    if code == "InvalidObjectState":
+        return StoreError("failed", uri, "the object is archived; restore it first")
     if code in _NOT_FOUND or status == 404:
         return StoreError("not_found", uri, "no such object")
     if code in _DENIED or status in (401, 403):
