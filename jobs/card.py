@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 
+from jobs.pipeline.compacting import merged
 from jobs.pipeline.config import field_names, option_name
 from jobs.pipeline.parts import read_footer
 from jobs.pipeline.reading import COMPACTION, DONE, LabelledRun, Progress, exit_code
@@ -91,8 +92,13 @@ class Counts:
     faces: int = 0
     shard_errors: int = 0
     status: Counter[str] = field(default_factory=Counter)
+    computed_with: dict[str, str] = field(default_factory=dict)
+    """Devices and rasterizers, as far as the parts name them."""
 
-    def add(self, counts: Mapping[str, Any]) -> None:
+    def add(self, about: Mapping[str, Any]) -> None:
+        """``about``: what one part file says about itself."""
+        counts = about["counts"]
+        self.computed_with = merged([self.computed_with, about.get("computed_with", {})])
         self.images += counts["images"]
         self.faces += counts["faces"]
         self.shard_errors += counts["shard_errors"]
@@ -124,8 +130,8 @@ def card(run: LabelledRun) -> str:
         "`status` and `error` say why.\n\n" + column_table(columns(run.facts)),
         "## Frames and signs\n\n" + _FRAMES,
         "## Parts\n\n" + _part_table(run.part_names),
-        "## How it was made\n\n" + _config_table(run),
-        "## Licences\n\n" + _licences(run),
+        "## How it was made\n\n" + _config_table(run, counts),
+        "## Licences\n\n" + _licences(run, counts),
         "## Citation\n\n" + _CITATION,
         "## Loading\n\n" + _LOADING,
     ]
@@ -142,7 +148,7 @@ def count_parts(run: LabelledRun) -> Counts:
     with ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="footers") as pool:
         for about in pool.map(footer, run.parts):
             if about.get("chunk", {}).get("shard") not in run.superseded:
-                counts.add(about["counts"])
+                counts.add(about)
     return counts
 
 
@@ -246,7 +252,7 @@ def _part_table(names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _config_table(run: LabelledRun) -> str:
+def _config_table(run: LabelledRun, counts: Counts) -> str:
     config = (run.manifest or {}).get("config", {})
     lines = ["| option | value |", "|---|---|"]
     for name in field_names("rows"):
@@ -258,11 +264,25 @@ def _config_table(run: LabelledRun) -> str:
     given = (run.manifest or {}).get("input", {})
     if given:
         lines.append(f"| input | {given['shards']:,} shards, {given['bytes'] / 1e6:,.1f} MB |")
+    lines += [f"| {name} | {text} |" for name, text in counts.computed_with.items()]
     lines.append(f"| plan | `{run.about['plan'][:16]}` |")
     return "\n".join(lines) + f"\n\nVersions: {packages}."
 
 
-def _licences(run: LabelledRun) -> str:
+def _rasterizer_licence(counts: Counts) -> str:
+    nvdiffrast = "**nvdiffrast** (Nvidia Source Code License: **non-commercial** use only)"
+    if "nvdiffrast" in counts.computed_with.get("rasterizer", ""):
+        return (
+            f"Triangles were drawn by {nvdiffrast}; whoever runs it needs that licence. None of "
+            "its code is in this data set."
+        )
+    return (
+        "Triangles were drawn by tddfa3's own rasterizer (MIT). On GPUs tddfa3 can use "
+        f"{nvdiffrast} instead."
+    )
+
+
+def _licences(run: LabelledRun, counts: Counts) -> str:
     facts = run.facts
     assets = run.about["assets"]
     licence = facts.licence or assets["licence"]
@@ -273,9 +293,7 @@ def _licences(run: LabelledRun) -> str:
         "- The face model of 3DDFA-V3 is derived from the **Basel Face Model (BFM): non-commercial "
         "research only, no redistribution** of the model or of anything that contains it. If the "
         "assets above are 3DDFA-V3's, these labels are for non-commercial research only.",
-        "- On GPUs triangles are drawn by **nvdiffrast** (Nvidia Source Code License: "
-        "**non-commercial**), on CPUs by tddfa3's own rasterizer (MIT). No code of either is in "
-        "this data set.",
+        "- " + _rasterizer_licence(counts),
         "- **The photographs** are not part of this data set, unless overlays or textures are; the "
         "rights in them, and the privacy of the people in them, remain as they were.",
     ]

@@ -21,7 +21,7 @@ from jobs.pipeline.schema import (
     OK_STATUSES,
     columns,
 )
-from tddfa3.segmentation import PART_NAMES
+from tddfa3.conventions import PART_NAMES
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "schema.md"
 
@@ -128,8 +128,8 @@ Each part file has two keys:
 
 - `{METADATA_KEY.decode()}`: JSON with `format` (the version above), `columns` (type, description,
   unit, frame), `parts`, `assets` (name, digest, licence), `versions`, `plan` (the fingerprint of
-  the run), `counts` (images, faces, status, shard_errors) and `chunk` (shard, its etag, number,
-  first, count, span; not in compactions)
+  the run), `computed_with` (device, rasterizer), `counts` (images, faces, status, shard_errors)
+  and `chunk` (shard, its etag, number, first, count, span; not in compactions)
 - `huggingface`: the features, as the library `datasets` keeps them"""
 
 

@@ -32,7 +32,8 @@ class FaceNumbers:
     coefficients: float32 (n,), id | exp | alb | angle | sh | trans.
     crop: between the photograph and the 224 crop.
     box: float32 (4,) x0, y0, x1, y1 in image pixels; zeros where the row has none.
-    points5: float32 (5, 2) image pixels, or None.
+    points5, points106: the detector's, float32 (5, 2) and (106, 2) image pixels, or None; the
+        quality signals are distances to them.
     """
 
     coefficients: Floats
@@ -42,26 +43,28 @@ class FaceNumbers:
     box: Floats | None = None
     score: float = float("nan")
     points5: Floats | None = None
+    points106: Floats | None = None
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> FaceNumbers:
         """From a row of the labels, whatever read it: columns ``coef_*``, ``crop_params``, and,
-        where they are there, ``face_index``, ``n_faces``, ``box``, ``score``, ``points5``.
+        where they are there, ``face_index``, ``n_faces``, ``box``, ``score``, ``points5``,
+        ``points106``.
 
         Raises:
             ValueError: naming the column that is missing, null or not finite.
         """
         parts = [_numbers(row, f"coef_{name}") for name in Coefficients._fields]
-        box, points5 = _optional(row, "box"), _optional(row, "points5")
         score = row.get("score")
         return cls(
             coefficients=np.concatenate(parts).astype(np.float32),
             crop=CropTransform.from_params(_numbers(row, "crop_params")),
             face_index=int(row.get("face_index") or 0),
             n_faces=int(row.get("n_faces") or 1),
-            box=box,
+            box=_optional(row, "box"),
             score=float("nan") if score is None else float(score),
-            points5=None if points5 is None else points5.reshape(5, 2),
+            points5=_points(row, "points5"),
+            points106=_points(row, "points106"),
         )
 
 
@@ -148,7 +151,7 @@ def _candidate(image: int, face: FaceNumbers) -> Candidate:
         box=np.zeros(4, np.float32) if face.box is None else face.box,
         score=face.score,
         points5=face.points5,
-        points106=None,  # rows do not keep them
+        points106=face.points106,
         crop=face.crop,
         n_faces=face.n_faces,
     )
@@ -167,3 +170,8 @@ def _numbers(row: Mapping[str, Any], name: str) -> NDArray[np.float64]:
 def _optional(row: Mapping[str, Any], name: str) -> Floats | None:
     value = row.get(name)
     return None if value is None else np.asarray(value, dtype=np.float32)
+
+
+def _points(row: Mapping[str, Any], name: str) -> Floats | None:
+    values = _optional(row, name)
+    return None if values is None else values.reshape(-1, 2)

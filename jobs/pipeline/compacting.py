@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,11 +84,20 @@ def compacted(store: Store, file: LargeFile) -> pa.Table:
         StoreError: a part file is gone, or the storage failed.
     """
     if file.pieces > 1:
-        table = _piece(store, file)
+        tables = _piece(store, file)
     else:
-        parts = [part for shard in file.shards for part in shard.parts]
-        table = pa.concat_tables(_read_all(store, parts)).sort_by(_ORDER)
-    return table.replace_schema_metadata(_metadata(table))
+        tables = _read_all(store, [part for shard in file.shards for part in shard.parts])
+    table = pa.concat_tables(tables).sort_by(_ORDER)
+    return table.replace_schema_metadata(_metadata(tables, table))
+
+
+def merged(values: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """What several parts were computed with, by name: all that occurs, separated by commas."""
+    found: dict[str, set[str]] = {}
+    for value in values:
+        for name, text in value.items():
+            found.setdefault(name, set()).update(text.split(", "))
+    return {name: ", ".join(sorted(texts)) for name, texts in sorted(found.items())}
 
 
 def encode(table: pa.Table) -> pa.Buffer:
@@ -171,8 +180,8 @@ def _shard_order(store: Store, shard: ShardParts) -> _ShardOrder:
     return _ShardOrder(part_of[order], row_of[order], joined["key"].take(order))
 
 
-def _piece(store: Store, file: LargeFile) -> pa.Table:
-    """Piece ``file.piece`` of a sorted shard; the rows of one image stay together."""
+def _piece(store: Store, file: LargeFile) -> list[pa.Table]:
+    """The rows of piece ``file.piece`` of a shard, by part; those of one image stay together."""
     [shard] = file.shards
     order = _shard_order(store, shard)
     piece = slice(*_bounds(order.keys, file.piece, file.pieces))
@@ -181,9 +190,8 @@ def _piece(store: Store, file: LargeFile) -> pa.Table:
         read_part(store.read(shard.parts[number])).take(row_of[part_of == number])
         for number in np.unique(part_of)
     ]
-    if not tables:  # one image fills several pieces
-        return read_part(store.read(shard.parts[0])).slice(0, 0)
-    return pa.concat_tables(tables).sort_by(_ORDER)
+    # Where one image fills several pieces, some are left empty.
+    return tables or [read_part(store.read(shard.parts[0])).slice(0, 0)]
 
 
 def _bounds(keys: pa.ChunkedArray, piece: int, pieces: int) -> tuple[int, int]:
@@ -207,10 +215,12 @@ def _read_columns(store: Store, rel: str, names: list[str]) -> pa.Table:
     return pq.read_table(pa.BufferReader(store.read(rel)), columns=names)
 
 
-def _metadata(table: pa.Table) -> dict[bytes, bytes]:
+def _metadata(tables: Sequence[pa.Table], table: pa.Table) -> dict[bytes, bytes]:
     """Of the first part, with counts of these rows; a chunk is no longer what this is."""
     about = read_metadata(table.schema)
     about.pop("chunk", None)
+    computed = (read_metadata(part.schema).get("computed_with", {}) for part in tables)
+    about["computed_with"] = merged(computed)
     about["counts"] = count(table.select(["image_id", "status", "face_index"]).to_pylist())
     kept = dict(table.schema.metadata)
     return kept | {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from jobs.pipeline.chunks import ANNOTATIONS
 from jobs.pipeline.export_files import decode_png
-from jobs.pipeline.schema import CROP_SIZE, STATUSES, read_metadata
+from jobs.pipeline.schema import STATUSES, read_metadata
+from tddfa3.conventions import CROP_SIZE
 from tddfa3.errors import UnavailableError, UserError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _MATRICES = {"camera_K": 3, "camera_R": 3}
 class FaceTensors(torch.utils.data.Dataset[dict[str, Tensor]]):
     """Labelled faces as tensors, for a ``DataLoader``.
 
-    An item has one tensor per column: landmarks and ``points5`` (N, 2), ``camera_K`` and
+    An item has one tensor per column: landmarks and ``points*`` (N, 2), ``camera_K`` and
     ``camera_R`` (3, 3), masks uint8 (224, 224), other lists (N,), numbers ().
 
     Args:
@@ -78,7 +79,7 @@ def shape_of(name: str, size: int) -> tuple[int, ...]:
     """How many dimensions a list column of ``size`` numbers stands for."""
     if name in _MATRICES:
         return _MATRICES[name], size // _MATRICES[name]
-    points = name == "points5" or (name.startswith("ldm") and not name.endswith("_visible"))
+    points = name.startswith(("points", "ldm")) and not name.endswith("_visible")
     return (size // 2, 2) if points else (size,)
 
 

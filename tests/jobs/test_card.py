@@ -53,6 +53,16 @@ def test_what_it_says(output: Path, small_bundle: AssetBundle) -> None:
     assert "Not finished" not in text
 
 
+def test_the_rasterizer_is_named_with_its_licence(output: Path) -> None:
+    assert "| rasterizer | cpu |" in card.card(LabelledRun(str(output)))
+    counts = card.Counts(computed_with={"rasterizer": "cpu"})
+    assert card._rasterizer_licence(counts).startswith("Triangles were drawn by tddfa3's own")
+    part = {"counts": {"images": 1, "faces": 1, "shard_errors": 0, "status": {"ok": 1}}}
+    counts.add(part | {"computed_with": {"rasterizer": "nvdiffrast"}})
+    assert counts.computed_with == {"rasterizer": "cpu, nvdiffrast"}
+    assert card._rasterizer_licence(counts).startswith("Triangles were drawn by **nvdiffrast**")
+
+
 def test_distributions(output: Path) -> None:
     import pyarrow.dataset as ds
 

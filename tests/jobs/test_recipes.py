@@ -217,6 +217,7 @@ def test_what_tensors_cannot_be_made_of(folder: Path, tmp_path: Path) -> None:
         ("ldm106_2d", 212, (106, 2)),
         ("ldm106_2d_visible", 106, (106,)),
         ("points5", 10, (5, 2)),
+        ("points106", 212, (106, 2)),
         ("camera_K", 9, (3, 3)),
         ("camera_t", 3, (3,)),
         ("box", 4, (4,)),
