@@ -15,10 +15,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from tddfa3.conventions import CROP_SIZE
+
 if TYPE_CHECKING:
     from tddfa3.crop import CropTransform
 
-CROP_SIZE = 224
 FOCAL = 1015.0
 """Focal length of the crop's camera in crop pixels: a field of view of 12.6 degrees."""
 CENTRE = 112.0

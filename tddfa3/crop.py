@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tddfa3.conventions import CROP_SIZE
 from tddfa3.resample import axis_weights, resize_window
-
-CROP_SIZE = 224
 
 # The standard face's unit length, in crop pixels.
 _RESCALE_FACTOR = 102.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.errors import UserError
-from tddfa3.landmarks import LANDMARK_SETS
 
 
 @dataclass(frozen=True)

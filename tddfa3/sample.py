@@ -9,8 +9,9 @@ from PIL import Image
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.batch import FaceBatch
-from tddfa3.camera import CROP_SIZE, clip_space
+from tddfa3.camera import clip_space
 from tddfa3.coefficients import Coefficients
+from tddfa3.conventions import CROP_SIZE
 from tddfa3.face_model import FaceModel
 from tddfa3.rasterize import build_rasterizer
 from tddfa3.render import render, to_uint8

@@ -10,20 +10,9 @@ import numpy as np
 import torch
 
 from tddfa3.assets.bundle import FaceModelData
-from tddfa3.camera import CROP_SIZE
+from tddfa3.conventions import CROP_SIZE
 from tddfa3.rasterize import Rasterizer
 
-# Upstream's order; "right" is the subject's. A bundle names its own parts, in its own order.
-PART_NAMES = (
-    "right_eye",
-    "left_eye",
-    "right_eyebrow",
-    "left_eyebrow",
-    "nose",
-    "up_lip",
-    "down_lip",
-    "skin",
-)
 # One bit per part in a uint8.
 MAX_PACKED_PARTS = 8
 

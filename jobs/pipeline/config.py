@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.errors import UserError
 
-LANDMARK_SETS = ("68", "106", "106_2d", "134")
 MASKS = ("seg", "seg_visible", "rle")
 
 

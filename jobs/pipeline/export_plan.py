@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jobs.pipeline.config import LANDMARK_SETS
 from jobs.pipeline.database import Database
 from jobs.pipeline.names import escape_key, shard_path
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.shards.model import is_image_name
+from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.errors import UserError
 from tddfa3.outputs import Outputs
 

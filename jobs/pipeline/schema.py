@@ -22,7 +22,6 @@ OK_STATUSES = ("ok", "no_face")
 IMAGE_FAILURES = ("decode_error", "unsupported", "too_large", "label_error", "crashed")
 STATUSES = (*OK_STATUSES, *IMAGE_FAILURES, "shard_error")
 
-CROP_SIZE = 224
 DEFAULT_LANDMARKS = {"68": 68, "106": 106, "106_2d": 106, "134": 134}
 OBJECT_COLUMNS = ("mesh_pca", "mesh_extracted", "texture", "overlay")
 

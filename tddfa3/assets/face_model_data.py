@@ -15,16 +15,6 @@ Array: TypeAlias = npt.NDArray[Any]
 
 LANDMARK_COUNTS = {"68": 68, "106": 106, "134": 134}
 N_PARALLEL = 33
-PART_NAMES = (
-    "right_eye",
-    "left_eye",
-    "right_eyebrow",
-    "left_eyebrow",
-    "nose",
-    "up_lip",
-    "down_lip",
-    "skin",
-)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tddfa3.assets.face_model_data import LANDMARK_COUNTS, PART_NAMES, Array, FaceModelData
+from tddfa3.assets.face_model_data import LANDMARK_COUNTS, Array, FaceModelData
+from tddfa3.conventions import PART_NAMES
 from tddfa3.errors import AssetError
 
 FACE_MODEL_NPY = "face_model.npy"

@@ -11,7 +11,7 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.backbones.mobilenetv3 import MobileNetV3
 from tddfa3.backbones.resnet50 import ResNet50
 from tddfa3.coefficients import CoefficientSizes
-from tddfa3.crop import CROP_SIZE
+from tddfa3.conventions import CROP_SIZE
 from tddfa3.engine import Engine, Network
 from tddfa3.errors import UserError
 

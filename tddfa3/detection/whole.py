@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tddfa3.crop import CROP_SIZE
+from tddfa3.conventions import CROP_SIZE
 from tddfa3.detection.base import Detections, check_images
 
 

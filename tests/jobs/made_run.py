@@ -16,11 +16,12 @@ from PIL import Image
 
 from jobs.pipeline import actor as actors
 from jobs.pipeline.actor import Assignment, LabelActor
-from jobs.pipeline.config import LANDMARK_SETS, MASKS, LabelConfig
+from jobs.pipeline.config import MASKS, LabelConfig
 from jobs.pipeline.engine import FaceEngine
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.run import open_run
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.conventions import LANDMARK_SETS
 
 FACES = 4
 IMAGES = 7

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from tddfa3.crop import CROP_SIZE, CropTransform, crop_image, estimate_crop
+from tddfa3.conventions import CROP_SIZE
+from tddfa3.crop import CropTransform, crop_image, estimate_crop
 
 STANDARD_POINTS = np.array(
     [

@@ -13,10 +13,10 @@ import torch
 from tddfa3.assets.bundle import AssetBundle, FaceModelData
 from tddfa3.camera import clip_space
 from tddfa3.coefficients import split
+from tddfa3.conventions import PART_NAMES
 from tddfa3.face_model import FaceModel, Geometry
 from tddfa3.rasterize import build_rasterizer
 from tddfa3.segmentation import (
-    PART_NAMES,
     PartSegmenter,
     label_map,
     pack_parts,

@@ -1,0 +1,21 @@
+"""Names and sizes that everything agrees on. Imports nothing, so that programs start fast."""
+
+from __future__ import annotations
+
+CROP_SIZE = 224
+"""Side of the crop that the networks see, and of its masks and renders, in pixels."""
+
+LANDMARK_SETS = ("68", "106", "106_2d", "134")
+"""106_2d is 106 with the contour where a photograph shows it; the others are fixed vertices."""
+
+PART_NAMES = (
+    "right_eye",
+    "left_eye",
+    "right_eyebrow",
+    "left_eyebrow",
+    "nose",
+    "up_lip",
+    "down_lip",
+    "skin",
+)
+"""3DDFA-V3's parts in their order; "right" is the subject's. A bundle names its own."""
