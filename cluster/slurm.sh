@@ -114,7 +114,7 @@ if (( ${#nodes[@]} > 1 )); then
   srun --overlap --nodes=$(( ${#nodes[@]} - 1 )) --ntasks=$(( ${#nodes[@]} - 1 )) \
     --cpus-per-task="${cpus}" --exclude="${head_node}" \
     ray start --block --address="${address}" --dashboard-agent-listen-port="${agent_port}" \
-    --num-cpus="${cpus}" --disable-usage-stats &
+    --temp-dir="${ray_dir}" --num-cpus="${cpus}" --disable-usage-stats &
   steps+=($!)
 fi
 

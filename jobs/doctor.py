@@ -13,9 +13,10 @@ import dataclasses
 import json
 import logging
 import os
-import socket
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from jobs.pipeline.doctor_checks import (
     guarded,
     machine_checks,
 )
-from jobs.submit import LEFT_OUT, ROOT
+from jobs.submit import copy_code
+from tddfa3.errors import UserError
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
 NODE_PATIENCE = 120.0
@@ -110,27 +112,16 @@ def check_cluster(options: argparse.Namespace) -> list[Check]:
 def _join(address: str) -> Check:
     import ray
 
-    host, _, port = address.rpartition(":")
-    if host and port.isdigit():
-        # Ray itself would try for more than a minute.
-        try:
-            socket.create_connection((host, int(port)), 10).close()
-        except OSError as error:
-            remedy = "is the cluster up, and is this its GCS port (6379 by default)?"
-            return Check("cluster", "failed", f"{address} does not answer ({error})", remedy)
+    from jobs.pipeline.joining import join_cluster
+
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=_code_for_the_nodes(),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        why = str(error).strip().partition("\n")[0][:300]
-        remedy = (
-            "the cluster needs the same Ray and Python as here, and its token in RAY_AUTH_TOKEN"
-        )
-        return Check("cluster", "failed", f"{address}: {why}", remedy)
+        with _code_for_the_nodes() as code:
+            join_cluster(
+                address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=code
+            )
+    except UserError as error:
+        found, _, remedy = str(error).partition("; ")
+        return Check("cluster", "failed", found, remedy or "see the message")
     alive = [node for node in ray.nodes() if node["Alive"]]
     total = ray.cluster_resources()
     found = f"{len(alive)} node(s), {total.get('CPU', 0):g} CPU, {total.get('GPU', 0):g} GPU"
@@ -140,12 +131,15 @@ def _join(address: str) -> Check:
     return Check("cluster", "ok", found)
 
 
-def _code_for_the_nodes() -> dict[str, Any] | None:
-    """This code, unless a submitted job has brought it along or it is installed there."""
-    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    if in_job or not (Path(ROOT) / "pyproject.toml").is_file():
-        return None
-    return {"working_dir": str(ROOT), "excludes": list(LEFT_OUT)}
+@contextmanager
+def _code_for_the_nodes() -> Iterator[dict[str, Any] | None]:
+    """A runtime environment with this code, unless a submitted job has brought it along."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy_code(Path(folder))
+        yield {"working_dir": folder}
 
 
 def _node_checks(options: argparse.Namespace) -> list[Check]:
@@ -153,7 +147,7 @@ def _node_checks(options: argparse.Namespace) -> list[Check]:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(_ask_node).options(max_retries=0)
+    ask = ray.remote(_ask_node)
     asked = {}
     for node in ray.nodes():
         if not node["Alive"]:
@@ -161,7 +155,7 @@ def _node_checks(options: argparse.Namespace) -> list[Check]:
         # A task that asks for no GPU is shown none.
         share = 0.01 if node["Resources"].get("GPU") else 0
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        task = ask.options(num_cpus=0, num_gpus=share, scheduling_strategy=place)
+        task = ask.options(num_cpus=0, num_gpus=share, scheduling_strategy=place, max_retries=0)
         is_head = "node:__internal_head__" in node["Resources"]
         label = f"{node['NodeManagerAddress']}{' (head)' if is_head else ''}"
         asked[task.remote(_what_to_ask(options, on_head=is_head))] = label

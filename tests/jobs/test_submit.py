@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -27,9 +28,13 @@ class FakeClient:
         self.states, self.logs = states, logs or [[]]
         self.submitted: dict[str, Any] = {}
         self.stopped: list[str] = []
+        self.files: set[str] = set()
 
     def submit_job(self, *, entrypoint: str, runtime_env: dict[str, Any]) -> str:
         self.submitted = {"entrypoint": entrypoint, "runtime_env": runtime_env}
+        folder = Path(runtime_env["working_dir"])
+        files = (path for path in folder.rglob("*") if path.is_file())
+        self.files = {str(path.relative_to(folder)) for path in files}
         return "job-1"
 
     def get_job_info(self, job_id: str) -> Any:
@@ -129,25 +134,25 @@ def test_a_secret_given_by_value_is_refused_and_not_repeated() -> None:
         submit.environment_of(["ABSENT"], {})
 
 
-def test_the_code_is_sent_without_what_a_cluster_does_not_need(tmp_path: Path) -> None:
-    packaging = pytest.importorskip("ray._private.runtime_env.packaging")
+def test_the_code_is_sent_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tddfa3/assets/bundle.py", "jobs/label.py", "jobs/big.tar", "assets/one/w.bin",
+                 "tddfa3/__pycache__/a.pyc", ".venv/bin/python", ".git/HEAD"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(submit, "ROOT", tmp_path)
     client = FakeClient([RUNNING])
     assert submit.submit(client, "python -m jobs.label", {"A": "1"}) == "job-1"
-    sent = client.submitted["runtime_env"]
-    assert sent["env_vars"] == {"A": "1"}
-    for name in ("tddfa3/assets/bundle.py", "jobs/label.py", "assets/big/w.bin", "tests/test_a.py",
-                 ".venv/bin/python", ".git/HEAD", "demo/x.jpg", "pyproject.toml"):  # fmt: skip
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x")
-    package = tmp_path.parent / f"{tmp_path.name}.zip"
-    packaging.create_package(
-        str(tmp_path), package, include_gitignore=True, excludes=sent["excludes"]
-    )
-    import zipfile
+    assert client.files == {"tddfa3/assets/bundle.py", "jobs/label.py"}
+    assert client.submitted["runtime_env"]["env_vars"] == {"A": "1"}
 
-    with zipfile.ZipFile(package) as zipped:
-        files = {name for name in zipped.namelist() if not name.endswith("/")}
-    assert files == {"tddfa3/assets/bundle.py", "jobs/label.py", "pyproject.toml"}
+
+def test_the_sources_are_all_that_the_packages_hold() -> None:
+    """A data file in a package would not reach the cluster."""
+    for package in submit.PACKAGES:
+        listed = subprocess.run(
+            ["git", "ls-files", package], cwd=submit.ROOT, capture_output=True, text=True
+        )
+        assert [name for name in listed.stdout.splitlines() if not name.endswith(".py")] == []
 
 
 @pytest.mark.parametrize(
