@@ -1,0 +1,53 @@
+"""Chosen faces as GLB, made again from their rows."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.export import check_assets
+from jobs.pipeline.reading import LabelledRun
+from jobs.report_page.gallery import Name
+from tddfa3.errors import UserError
+
+_THREADS = 2
+
+
+def parse_face(text: str) -> Name:
+    """``IMAGE_ID:FACE`` to its parts; the image's name may have colons of its own."""
+    image, colon, face = text.rpartition(":")
+    if not colon or not image or not (face.isascii() and face.isdigit()):
+        raise UserError(f"--open-face {text}: write IMAGE_ID:FACE, for example photos/a.jpg:0")
+    return image, int(face)
+
+
+def glbs(run: LabelledRun, assets: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The faces of some rows, with the model's texture, each as base64 of a GLB file.
+
+    Raises:
+        UserError: the assets are not there, or not those the labels were made with.
+    """
+    if not rows:
+        return []
+    assets = assets or str((run.manifest or {}).get("config", {}).get("assets", ""))
+    check_assets(assets, run)
+    # Here, not above: a report without a mesh needs no torch.
+    from tddfa3.assets.bundle import AssetBundle
+    from tddfa3.from_row import FaceNumbers, FaceRebuilder
+    from tddfa3.mesh import encode_mesh
+    from tddfa3.outputs import Outputs
+
+    outputs = Outputs(landmarks=(), masks=(), meshes=("pca",))
+    rebuild = FaceRebuilder(AssetBundle.load(assets), outputs, device="cpu", threads=_THREADS)
+    faces = rebuild([FaceNumbers.from_row(row) for row in rows])
+    return [
+        {
+            "id": row["image_id"],
+            "face": row["face_index"],
+            "vertices": len(face.meshes["pca"].vertices),
+            "triangles": len(face.meshes["pca"].triangles),
+            "glb": base64.b64encode(encode_mesh(face.meshes["pca"], "glb")).decode(),
+        }
+        for row, face in zip(rows, faces, strict=True)
+    ]

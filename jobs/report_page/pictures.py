@@ -1,0 +1,108 @@
+"""Thumbnails: the 224 crop out of the overlay, or else out of the photograph, as small JPEG."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.pipeline.export_photos import Photo, PhotoReader, photo_options
+from jobs.pipeline.parts import read_footer
+from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.store import StoreError
+from tddfa3.crop import CropTransform, crop_image
+
+Source = Literal["overlay", "photo", "drawing"]
+Pixels = NDArray[np.uint8]
+
+_PARALLEL = 8
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 74, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Of one face.
+
+    jpeg: a data URL; None when it is to be drawn from its landmarks.
+    missing: the object that a row names and that cannot be read, with the reason.
+    unread: why the photograph cannot be had, where it was tried.
+    """
+
+    source: Source
+    jpeg: str | None = None
+    missing: tuple[str, str] | None = None
+    unread: str | None = None
+
+
+class PictureMaker:
+    """Reads overlays and photographs of one run."""
+
+    def __init__(self, run: LabelledRun, s3_endpoint: str = "") -> None:
+        self._run = run
+        self._photos = PhotoReader(run.store, photo_options(run, s3_endpoint))
+        self._sizes = {part.rel: part.size for part in run.parts}
+        self._chunk = lru_cache(64)(self._read_chunk)
+
+    def all(self, rows: Iterable[dict[str, Any]]) -> list[Picture]:
+        """One per row, in order."""
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="pictures") as pool:
+            return list(pool.map(self.of, rows))
+
+    def of(self, row: dict[str, Any]) -> Picture:
+        missing = None
+        if row["overlay_uri"]:
+            try:
+                return Picture("overlay", _jpeg(self._overlay(row["overlay_uri"]), row))
+            except (StoreError, ValueError) as error:
+                missing = row["overlay_uri"], _reason(error)
+        try:
+            return Picture("photo", _jpeg(self._photo(row), row), missing)
+        except (StoreError, ValueError) as error:
+            return Picture("drawing", None, missing, _reason(error))
+
+    def _overlay(self, rel: str) -> Pixels:
+        data = self._run.store.read(rel)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if pixels is None:
+            raise ValueError("not a picture")
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+    def _photo(self, row: dict[str, Any]) -> Pixels:
+        digests = {row["key"]: row["image_sha256"]}
+        for _, photo in self._photos.read(row["shard"], digests, self._chunk(row["part"])):
+            if isinstance(photo, Photo):
+                return photo.image
+            raise ValueError(photo)
+        raise ValueError("the photograph is not in its shard")
+
+    def _read_chunk(self, part: str) -> dict[str, Any]:
+        """Which members of its shard the part is of: spares a search through all of them."""
+        about = read_footer(self._run.store, part, self._sizes[part])
+        chunk: dict[str, Any] = about.get("chunk", {})
+        return chunk
+
+
+def _jpeg(pixels: Pixels, row: dict[str, Any]) -> str:
+    crop = scaled(CropTransform.from_params(row["crop_params"]), pixels.shape[1], pixels.shape[0])
+    bgr = cv2.cvtColor(crop_image(pixels, crop), cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".jpg", bgr, _JPEG)
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def scaled(crop: CropTransform, width: int, height: int) -> CropTransform:
+    """The same crop out of the photograph at another size, as large overlays are reduced."""
+    if (crop.w0, crop.h0) == (width, height):
+        return crop
+    x, y = width / crop.w0, height / crop.h0
+    return CropTransform(width, height, crop.s / x, crop.tx * x, crop.ty * y)
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, StoreError) else str(error)

@@ -1,0 +1,85 @@
+"""One HTML file of the template, the styles, the scripts and the data.
+
+Everything that comes from the output is data: text in the template is escaped, the scripts get it
+as JSON and put it on the page as text. A Content-Security-Policy lets nothing run but the scripts
+written here, and nothing be loaded from anywhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from tddfa3.errors import UnavailableError
+
+_FOLDER = files("jobs.report_page")
+_VENDORED = ("vendor/d3.min.js", "vendor/three.min.js")
+# In this order: each uses those before it.
+_SCRIPTS = (
+    "core", "filter", "histograms", "face", "gallery", "detail", "speed", "viewer", "main",
+)  # fmt: skip
+
+
+def render(context: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
+    """The page.
+
+    Args:
+        context: what the template shows.
+        data: what the scripts show; JSON.
+
+    Raises:
+        UnavailableError: Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ImportError:
+        raise UnavailableError(
+            "this needs Jinja2, which is not installed: pip install 'tddfa3[analysis]'"
+        ) from None
+    style = _text("report.css")
+    scripts = [_text(name) for name in _VENDORED]
+    scripts.append("".join(_text(f"js/{name}.js") for name in _SCRIPTS))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["count"] = lambda number: f"{number:,}"
+    page = environment.from_string(_text("page.html.j2")).render(
+        **context,
+        policy=policy(style, scripts),
+        style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
+        data=Markup(script_json(data)),
+    )
+    return page.encode()
+
+
+def script_json(data: Any) -> str:
+    """JSON that can stand in a ``<script>`` element: nothing in it ends the element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def policy(style: str, scripts: list[str]) -> str:
+    """What the browser may do with the page: these scripts, this style, pictures that are in it."""
+    allowed = " ".join(_digest(script) for script in scripts)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src {_digest(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def _text(name: str) -> str:
+    text: str = _FOLDER.joinpath(name).read_text(encoding="utf-8")
+    return text
