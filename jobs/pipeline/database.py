@@ -105,7 +105,9 @@ class Database:
             relation = self.connection.sql(sql)
             if relation is None:
                 raise UserError("a statement without a result; give a SELECT")
-            yield relation.to_arrow_reader(BATCH_ROWS)
+            # DuckDB 1.x has it under another name.
+            to_reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
+            yield to_reader(BATCH_ROWS)
         except (self.duckdb.Error, pa.ArrowException, OSError) as error:
             if isinstance(error, BrokenPipeError):
                 raise  # not of the database: whoever was reading the result has gone

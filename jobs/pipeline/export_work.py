@@ -10,8 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +32,7 @@ from tddfa3.from_row import FaceNumbers, FaceRebuilder
 
 RECORDS = "_export"
 _FACES_AT_ONCE = 16
+_BYTES_AT_ONCE = 256 * 2**20
 _PARALLEL_WRITES = 8
 
 
@@ -172,9 +172,16 @@ class Exporter:
 
     def _groups(self, batch: Batch, written: _Written) -> Iterator[list[Item]]:
         """The batch's faces, a few at a time, with all that was asked for made again."""
-        items = self._items(batch, written)
-        while group := list(islice(items, _FACES_AT_ONCE)):
-            yield self._rebuilt(group)
+        group: list[Item] = []
+        pixels = 0
+        for item in self._items(batch, written):
+            group.append(item)
+            pixels += 0 if item.photo is None else item.photo.image.nbytes
+            if len(group) == _FACES_AT_ONCE or pixels >= _BYTES_AT_ONCE:
+                yield self._rebuilt(group, written)
+                group, pixels = [], 0
+        if group:
+            yield self._rebuilt(group, written)
 
     def _items(self, batch: Batch, written: _Written) -> Iterator[Item]:
         by_part: dict[str, list[Pick]] = {}
@@ -219,7 +226,8 @@ class Exporter:
                     else:
                         written.failures.append(f"{_called(pick)}: {photo}")
 
-    def _rebuilt(self, items: list[Item]) -> list[Item]:
+    def _rebuilt(self, items: list[Item], written: _Written) -> list[Item]:
+        """The items with their faces; one whose numbers make no face becomes a failure."""
         outputs = self._job.needs.outputs
         if outputs is None:
             return items
@@ -227,13 +235,18 @@ class Exporter:
             bundle = AssetBundle.load(self._job.assets)
             device = self._job.config.device
             self._rebuilder = FaceRebuilder(bundle, outputs, device=device, threads=self._threads)
-        numbers = [FaceNumbers.from_row(item.row) for item in items]
-        photos = [item.photo.image for item in items if item.photo is not None]
-        faces = self._rebuilder(numbers, photos or None)
-        return [
-            Item(item.row, item.name, face, item.photo)
-            for item, face in zip(items, faces, strict=True)
-        ]
+        try:
+            numbers = [FaceNumbers.from_row(item.row) for item in items]
+            photos = [item.photo.image for item in items if item.photo is not None]
+            faces = self._rebuilder(numbers, photos or None)
+        except ValueError as error:
+            if len(items) > 1:
+                return [made for item in items for made in self._rebuilt([item], written)]
+            row = items[0].row
+            written.failures.append(f"{row['image_id']} face {row['face_index']}: {error}")
+            return []
+        pairs = zip(items, faces, strict=True)
+        return [replace(item, face=face) for item, face in pairs]
 
 
 def coco_fragment(batch: Batch) -> str:

@@ -393,6 +393,21 @@ def test_missing_things_are_named_and_the_rest_is_done(
     assert f"{FACES} faces" in capsys.readouterr().out
 
 
+def test_numbers_that_make_no_face(
+    moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = moved / "out/annotations/photos/000000.parquet"
+    table = read_part(path.read_bytes())
+    position = table.schema.get_field_index("coef_exp")
+    field = table.schema.field("coef_exp")
+    broken = pa.array([[float("nan")] * field.type.list_size] * table.num_rows, field.type)
+    path.write_bytes(encode_part(table.set_column(position, field, broken)))
+    assert export.main([str(moved / "out"), str(tmp_path / "dest"), "--meshes", "pca"]) == 3
+    shown = capsys.readouterr()
+    assert "missing: photos/astronaut.png face 0: coef_exp" in shown.err
+    assert f"{FACES - 1} faces, {FACES - 1} files" in shown.out
+
+
 def test_an_archive_that_changed(
     moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
