@@ -55,6 +55,8 @@ client_port=$(( first_port + 2 ))
 agent_port=$(( first_port + 3 ))
 # Short, because the names of Unix sockets below it may have at most 107 bytes.
 ray_dir="/tmp/ray-${SLURM_JOB_ID}"
+# What Ray itself has to say goes beside the job's output, not into it.
+ray_log="slurm-${SLURM_JOB_ID}-ray.log"
 cpus=${SLURM_CPUS_PER_TASK:-1}
 
 mapfile -t nodes < <(scontrol show hostnames "${SLURM_JOB_NODELIST}")
@@ -93,6 +95,7 @@ trap 'requeue=true; stop_driver' USR1
 echo "Ray ${address} on ${#nodes[@]} node(s): ${nodes[*]}"
 # A step does not take over --cpus-per-task from the job (Slurm 22.05 and newer).
 srun --overlap --nodes=1 --ntasks=1 --cpus-per-task="${cpus}" --nodelist="${head_node}" \
+  --output="${ray_log}" --open-mode=append \
   ray start --head --block --node-ip-address="${head_ip}" --port="${gcs_port}" \
   --dashboard-host=127.0.0.1 --dashboard-port="${dashboard_port}" \
   --ray-client-server-port="${client_port}" --dashboard-agent-listen-port="${agent_port}" \
@@ -104,7 +107,7 @@ for (( try = 1; ; try++ )); do
     break
   fi
   if (( try == 60 )) || ! kill -0 "${steps[0]}" 2> /dev/null; then
-    echo "Ray's head did not start on ${head_node}; its log is in ${ray_dir} there" >&2
+    echo "Ray's head did not start on ${head_node}; see ${ray_log}, and ${ray_dir} there" >&2
     exit 4
   fi
   sleep 2
@@ -113,6 +116,7 @@ done
 if (( ${#nodes[@]} > 1 )); then
   srun --overlap --nodes=$(( ${#nodes[@]} - 1 )) --ntasks=$(( ${#nodes[@]} - 1 )) \
     --cpus-per-task="${cpus}" --exclude="${head_node}" \
+    --output="${ray_log}" --open-mode=append \
     ray start --block --address="${address}" --dashboard-agent-listen-port="${agent_port}" \
     --temp-dir="${ray_dir}" --num-cpus="${cpus}" --disable-usage-stats &
   steps+=($!)

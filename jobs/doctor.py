@@ -1,6 +1,6 @@
 """Look at everything a labelling run needs before one is started, and say what to do about it.
 
-    python -m jobs.doctor [--assets DIR] [--input URL] [--output URL] [--ray-address ADDRESS]
+    python -m jobs.doctor [--assets URL] [--input URL] [--output URL] [--ray-address ADDRESS]
 
 With ``--ray-address`` the same questions are asked on every machine of the cluster. Exit code 0 if
 a run can start (perhaps with warnings), 2 if it cannot.
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").split("\n\n")[0],
         allow_abbrev=False,
     )
-    parser.add_argument("--assets", metavar="DIR", help="the bundle: every digest is compared")
+    parser.add_argument("--assets", metavar="URL", help="the bundle: every digest is compared")
     parser.add_argument("--input", metavar="URL", help="is something there that can be read?")
     parser.add_argument("--output", metavar="URL", help="a small file is written and deleted there")
     parser.add_argument("--s3-endpoint", metavar="URL", help="the S3 server, when it is not AWS")
@@ -71,9 +71,9 @@ def examine(options: argparse.Namespace) -> list[Check]:
     checks = machine_checks(options.device, options.rasterizer)
     checks.append(guarded("ray", check_ray))
     if options.assets:
-        checks.append(guarded("assets", lambda: check_assets(options.assets)))
+        checks.append(guarded("assets", lambda: check_assets(options.assets, options.s3_endpoint)))
     else:
-        checks.append(_not_asked("assets", "--assets DIR"))
+        checks.append(_not_asked("assets", "--assets URL"))
     if options.input:
         checks.append(guarded("input", lambda: check_input(options.input, options.s3_endpoint)))
     if options.output:
@@ -186,7 +186,7 @@ def _what_to_ask(options: argparse.Namespace, *, on_head: bool) -> dict[str, Any
 def _ask_node(what: dict[str, Any]) -> list[Check]:
     checks = machine_checks(what["device"], what["rasterizer"])
     if what["assets"]:
-        checks.append(guarded("assets", lambda: check_assets(what["assets"])))
+        checks.append(guarded("assets", lambda: check_assets(what["assets"], what["s3_endpoint"])))
     if what["output"]:
         checks.append(guarded("output", lambda: check_output(what["output"], what["s3_endpoint"])))
     return checks

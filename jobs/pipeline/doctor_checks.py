@@ -216,11 +216,12 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
     return Check("shared memory", "ok", found)
 
 
-def check_assets(path: str) -> Check:
-    """Reads every file of the bundle and compares its digest."""
+def check_assets(url: str, endpoint: str | None) -> Check:
+    """Reads every file of the bundle, or of this machine's copy of it, and compares its digest."""
+    from jobs.pipeline.asset_cache import local_bundle
     from tddfa3.assets.bundle import AssetBundle, file_sha256
 
-    bundle = AssetBundle.load(path)
+    bundle = AssetBundle.load(local_bundle(url, endpoint))
     remedy = "copy the bundle again, or make it again: python -m tddfa3.assets --help"
     for file, digest in bundle.digests.items():
         if file_sha256(bundle.path / file) != digest:

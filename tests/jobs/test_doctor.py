@@ -41,7 +41,7 @@ def test_all_is_well(
 def test_what_is_not_asked_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(["--device", "cpu"]) == 0
     shown = capsys.readouterr().out
-    assert "-> give --assets DIR" in shown
+    assert "-> give --assets URL" in shown
     assert shown.endswith("a run can start\n")
 
 
@@ -62,7 +62,7 @@ def test_a_damaged_bundle(
 
 
 def test_no_bundle(tmp_path: Path) -> None:
-    check = checks.guarded("assets", lambda: checks.check_assets(str(tmp_path)))
+    check = checks.guarded("assets", lambda: checks.check_assets(str(tmp_path), None))
     assert check.status == "failed"
     assert str(tmp_path) in check.found
 
