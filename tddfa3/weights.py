@@ -67,7 +67,7 @@ def fold_batch_norms(network: nn.Module) -> None:
 
     On a CPU batch norms in evaluation mode cost a quarter of the 106-point network's time. It
     holds for networks that apply a convolution and its batch norm in the order in which they are
-    registered, as all of ours and torchvision's do.
+    registered, as all of ours do.
     """
     for module in network.modules():
         children = list(module.named_children())

@@ -33,7 +33,7 @@ def build_backbone(
 
     Args:
         name: ``resnet50`` (more exact) or ``mbnetv3`` (faster).
-        engine: what runs it; None: PyTorch on ``device``.
+        engine: what runs it; None: the fastest on ``device``.
 
     Returns:
         A callable: crops ``(B, 3, 224, 224)`` float32 RGB 0..1 -> coefficients
@@ -52,7 +52,7 @@ def build_backbone(
             "choose one of those or assets that have it"
         )
     network = _BACKBONES[name]
-    engine = engine or Engine("torch", device)
+    engine = engine or Engine(device=device)
     return engine.network(
         lambda: network(_head_sizes(bundle.sizes)),
         bundle,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.models import resnet50
 
 from tddfa3.backbones.heads import CoefficientHeads
+from tddfa3.resnet import FEATURES, ResNet50Trunk
 
 
 class ResNet50(nn.Module):
-    """torchvision's ResNet-50 trunk, pooled, and one linear head per group of coefficients.
+    """ResNet-50 trunk, pooled, and one linear head per group of coefficients.
 
     Args:
         head_sizes: number of outputs of each head, in the order of the coefficient vector.
@@ -19,10 +19,10 @@ class ResNet50(nn.Module):
 
     def __init__(self, head_sizes: Sequence[int]) -> None:
         super().__init__()
-        self.backbone = resnet50(weights=None)
-        self.backbone.fc = nn.Identity()
-        self.final_layers = CoefficientHeads(2048, head_sizes)
+        self.backbone = ResNet50Trunk()
+        self.final_layers = CoefficientHeads(FEATURES, head_sizes)
 
     def forward(self, crops: Tensor) -> Tensor:
         """``(B, 3, 224, 224)`` float32 RGB 0..1 -> ``(B, sum(head_sizes))`` float32."""
-        return self.final_layers(self.backbone(crops))
+        features = self.backbone(crops)[-1]
+        return self.final_layers(features.mean(dim=(2, 3)))

@@ -41,7 +41,7 @@ def build_detector(
     Args:
         name: ``retinaface``, ``mtcnn``, or ``none`` for images that are 224x224 crops already.
         config: settings other than the defaults; must be of the named detector.
-        engine: what runs its networks; None: PyTorch on ``device``.
+        engine: what runs its networks; None: the fastest on ``device``.
 
     Raises:
         UserError: if the name is unknown or the bundle has no such detector.
@@ -60,7 +60,7 @@ def build_detector(
             f"detector: the assets in {bundle.path} have no {name!r} (they offer: {offered}); "
             "choose one of those or assets that have it"
         )
-    engine = engine or Engine("torch", device)
+    engine = engine or Engine(device=device)
     if name == "mtcnn":
         if config is not None and not isinstance(config, MtcnnConfig):
             raise ValueError(f"detector 'mtcnn' takes a MtcnnConfig, got {type(config).__name__}")

@@ -1,4 +1,4 @@
-"""Box arithmetic of MTCNN, as the PyPI package ``mtcnn`` 1.0.0 does it; NumPy, xyxy in pixels."""
+"""Box arithmetic in NumPy, xyxy; MTCNN's as the PyPI package ``mtcnn`` 1.0.0 does it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
 # Overlaps computed at a time.
 _BLOCK = 2_000_000
@@ -36,7 +37,7 @@ def suppress(
     return order[keep]
 
 
-def overlap(a: Array, b: Array, relative_to: str) -> Array:
+def overlap(a: Floats, b: Floats, relative_to: str) -> Floats:
     """Boxes ``(N, 4)`` and ``(M, 4)`` -> overlaps ``(N, M)``; NaN for boxes without area."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
@@ -46,6 +47,26 @@ def overlap(a: Array, b: Array, relative_to: str) -> Array:
     whole = area_a + area_b - shared if relative_to == "union" else np.minimum(area_a, area_b)
     with np.errstate(divide="ignore", invalid="ignore"):
         return shared / whole
+
+
+def suppress_greedily(boxes: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
+    """Indices ``(K,)`` of the boxes ``(N, 4)`` that no better box which is kept itself overlaps.
+
+    The usual non-maximum suppression, RetinaFace's.
+
+    Args:
+        boxes: the best first.
+        threshold: intersections over unions above it count.
+    """
+    keep: list[int] = []
+    left = np.arange(len(boxes))
+    while len(left):
+        best, left = left[0], left[1:]
+        keep.append(best)
+        overlaps = overlap(boxes[best][None], boxes[left], "union")[0]
+        # Written so that boxes without area, whose overlap is NaN, stay.
+        left = left[~(overlaps > threshold)]
+    return np.array(keep, dtype=np.intp)
 
 
 def to_squares(boxes: Array) -> Array:

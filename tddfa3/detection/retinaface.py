@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.ops import nms
 
 from tddfa3.detection.base import Detections, check_images, to_tensor
+from tddfa3.detection.boxes import suppress_greedily
 from tddfa3.detection.landmarks106 import Landmarks106
 from tddfa3.detection.retinaface_network import anchors, decode_boxes
 from tddfa3.engine import Network
@@ -145,14 +145,14 @@ class RetinaFace:
     ) -> _Boxes:
         good = (scores > self.config.score_threshold).nonzero().flatten()
         good = good[scores[good].argsort(descending=True, stable=True)]
-        boxes = decode_boxes(regressions[good], self.anchors[good]) * self.config.size
-        scores = scores[good]
-        keep = nms(boxes, scores, self.config.nms_threshold)
-        in_photo = letterbox.to_photo(boxes[keep].cpu().numpy().astype(np.float64))
+        decoded = decode_boxes(regressions[good], self.anchors[good]) * self.config.size
+        boxes, ranked = decoded.cpu().numpy(), scores[good].cpu().numpy()
+        keep = suppress_greedily(boxes, self.config.nms_threshold)
+        in_photo = letterbox.to_photo(boxes[keep].astype(np.float64))
         height, width = shape[:2]
         # Boxes to the right of or below the photo; what else misses it, the landmarks' cut finds.
         inside = (in_photo[:, 0] < width - 1) & (in_photo[:, 1] < height - 1)
-        return _Boxes(in_photo[inside], scores[keep].cpu().numpy()[inside])
+        return _Boxes(in_photo[inside], ranked[keep][inside])
 
     def _with_landmarks(
         self, images: Sequence[NDArray[np.uint8]], candidates: Sequence[_Boxes]

@@ -11,7 +11,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import resnet50
+
+from tddfa3.resnet import ResNet50Trunk
 
 STRIDES = (8, 16, 32)
 ANCHOR_SIZES = ((16, 32), (64, 128), (256, 512))
@@ -25,7 +26,7 @@ class RetinaFaceNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = Trunk()
+        self.body = ResNet50Trunk()
         self.fpn = FeaturePyramid((512, 1024, 2048))
         self.ssh1 = ContextModule()
         self.ssh2 = ContextModule()
@@ -44,25 +45,6 @@ class RetinaFaceNetwork(nn.Module):
         boxes = [head(x) for head, x in zip(self.BboxHead, features, strict=True)]
         classes = [head(x) for head, x in zip(self.ClassHead, features, strict=True)]
         return torch.cat(boxes, dim=1), torch.cat(classes, dim=1)
-
-
-class Trunk(nn.Module):
-    """torchvision's ResNet-50 without its classifier; gives its last three levels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        network = resnet50(weights=None)
-        self.conv1, self.bn1 = network.conv1, network.bn1
-        self.relu, self.maxpool = network.relu, network.maxpool
-        self.layer1, self.layer2 = network.layer1, network.layer2
-        self.layer3, self.layer4 = network.layer3, network.layer4
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``(B, 3, S, S)`` -> 512, 1024 and 2048 channels at strides 8, 16 and 32."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        fine = self.layer2(self.layer1(x))
-        middle = self.layer3(fine)
-        return fine, middle, self.layer4(middle)
 
 
 class FeaturePyramid(nn.Module):

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Sequence
 from functools import cache
@@ -18,12 +19,12 @@ from pathlib import Path
 
 import torch
 
-from tddfa3.assets.bundle import AssetBundle
+from tddfa3.assets.bundle import AssetBundle, file_sha256
 
 FOLDER = "engines"
 _DIGEST_LENGTH = 16
 # The code that turns weights into exports, relative to the package.
-_SOURCES = ("backbones/*.py", "detection/*.py", "engine/*.py", "weights.py")
+_SOURCES = ("backbones/*.py", "detection/*.py", "engine/*.py", "resnet.py", "weights.py")
 
 
 def folders(bundle: AssetBundle) -> tuple[Path, Path]:
@@ -57,33 +58,33 @@ def stem(
     return "-".join(filter(None, [weights_file, part, digest]))
 
 
-def find(places: Sequence[Path], name: str) -> bytes | None:
-    """The bytes kept under a stem, from the first place that has them undamaged."""
+def find(places: Sequence[Path], name: str) -> Path | None:
+    """The file kept under a stem, in the first place that has it undamaged."""
     for place in places:
-        for path in sorted(place.glob(f"{name}-*.onnx")):
-            with contextlib.suppress(OSError):
-                data = path.read_bytes()
-                if path.name == _file_name(name, data):
-                    return data
+        with contextlib.suppress(OSError):
+            for path in sorted(place.glob(f"{name}-*.onnx")):
+                if path.name == _file_name(name, file_sha256(path)):
+                    return path
     return None
 
 
-def keep(places: Sequence[Path], name: str, data: bytes) -> Path | None:
-    """Writes the bytes to the first place that takes them; None where none does."""
+def keep(places: Sequence[Path], name: str, model: Path) -> Path | None:
+    """Copies a file to the first place that takes it; None where none does."""
+    final = _file_name(name, file_sha256(model))
     for place in places:
         temporary = place / f".{name}.{uuid.uuid4().hex}.part"
         try:
             place.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            return temporary.replace(place / _file_name(name, data))
+            shutil.copyfile(model, temporary)
+            return temporary.replace(place / final)
         except OSError:  # read-only, full: keeping is a convenience
             with contextlib.suppress(OSError):
                 temporary.unlink()
     return None
 
 
-def _file_name(name: str, data: bytes) -> str:
-    return f"{name}-{hashlib.sha256(data).hexdigest()[:_DIGEST_LENGTH]}.onnx"
+def _file_name(name: str, sha256: str) -> str:
+    return f"{name}-{sha256[:_DIGEST_LENGTH]}.onnx"
 
 
 @cache

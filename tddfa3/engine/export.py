@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,8 +18,8 @@ class ExportError(UserError):
     """A network that cannot be expressed in ONNX by this version of PyTorch."""
 
 
-def export(module: nn.Module, example: Tensor, dynamic: Sequence[int]) -> bytes:
-    """The module as an ONNX model: input "x", outputs in the module's order.
+def export(module: nn.Module, example: Tensor, dynamic: Sequence[int], path: Path) -> None:
+    """Writes the module as an ONNX model: input "x", outputs in the module's order.
 
     By tracing: our networks' control flow depends on their structure alone. The newer exporter
     would need two more packages and takes twice as long.
@@ -35,17 +34,14 @@ def export(module: nn.Module, example: Tensor, dynamic: Sequence[int]) -> bytes:
         ExportError: PyTorch cannot export it.
     """
     spell_out_prelu(module)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        try:
-            _trace(module, example, dynamic, path)
-        except Exception as error:  # the exporter raises errors of many unrelated types
-            why = str(error).strip().split("\n")[0]
-            raise ExportError(
-                f"{type(module).__name__} cannot be exported to ONNX by PyTorch "
-                f"{torch.__version__}: {why}"
-            ) from error
-        return path.read_bytes()
+    try:
+        _trace(module, example, dynamic, path)
+    except Exception as error:  # the exporter raises errors of many unrelated types
+        why = str(error).strip().split("\n")[0]
+        raise ExportError(
+            f"{type(module).__name__} cannot be exported to ONNX by PyTorch "
+            f"{torch.__version__}: {why}"
+        ) from error
 
 
 def _trace(module: nn.Module, example: Tensor, dynamic: Sequence[int], path: Path) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tddfa3.assets.bundle import AssetBundle
@@ -16,17 +20,20 @@ from tddfa3.engine.export import OPSET, ExportError, example_input, export, outp
 
 # Of a fresh export against PyTorch, relative to the largest output; the usual is 1e-6 to 2e-5.
 _EXPORT_TOLERANCE = 1e-3
+# Bytes of a network's input at a time: three crops, or one 512x512 canvas. Larger batches take no
+# less time of a CPU, and memory in proportion: 16 canvases at once take gigabytes.
+_PIECE_BYTES = 2**21
 
 
 class OnnxNetwork:
     """An ONNX model with one input, called like the module that it was exported from.
 
     Args:
-        model: the bytes of the ONNX file.
+        model: the ONNX file; not its bytes, which onnxruntime would keep beside the weights.
         threads: threads of one call.
     """
 
-    def __init__(self, model: bytes, threads: int) -> None:
+    def __init__(self, model: Path, threads: int) -> None:
         _share_one_arena()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -35,8 +42,10 @@ class OnnxNetwork:
         # Idle threads sleep: the cores are shared with decoding, geometry and other actors.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.use_env_allocators", "1")
+        # Memory planned ahead is planned anew for every batch size, and kept.
+        options.enable_mem_pattern = False
         self._session = onnxruntime.InferenceSession(
-            model, options, providers=["CPUExecutionProvider"]
+            str(model), options, providers=["CPUExecutionProvider"]
         )
         self.threads = threads
 
@@ -44,8 +53,17 @@ class OnnxNetwork:
         """float32 on the CPU, any batch from 0; a tensor, or a list of them where there are
         several outputs."""
         array = x.detach().contiguous().numpy()
-        outputs = [torch.from_numpy(y) for y in self._session.run(None, {"x": array})]
+        step = max(1, _PIECE_BYTES // max(1, x[0:1].nbytes))
+        pieces = [
+            self._session.run(None, {"x": array[start : start + step]})
+            for start in range(0, max(1, len(x)), step)
+        ]
+        outputs = [torch.from_numpy(_joined(values)) for values in zip(*pieces, strict=True)]
         return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _joined(pieces: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def load_onnx(
@@ -74,10 +92,12 @@ def load_onnx(
         return OnnxNetwork(model, threads)
     module, example = build(), example_input(shape)
     expected = outputs_of(module, example)
-    model = export(module, example, [axis for axis, n in enumerate(shape) if n is None])
-    network = OnnxNetwork(model, threads)
-    check_equal(expected, outputs_of(network, example), name)
-    kept.keep(places, name, model)
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model.onnx"
+        export(module, example, [axis for axis, n in enumerate(shape) if n is None], model)
+        network = OnnxNetwork(model, threads)
+        check_equal(expected, outputs_of(network, example), name)
+        kept.keep(places, name, model)
     return network
 
 
@@ -96,7 +116,7 @@ def check_equal(expected: Sequence[Tensor], found: Sequence[Tensor], name: str) 
 
 @cache
 def _share_one_arena() -> None:
-    """One pool of memory for all networks of the process, which grows by what is asked for.
+    """One pool of memory for all networks of the process.
 
     They run one after the other, so the pool is as large as the hungriest needs, and not the sum.
     """
@@ -107,5 +127,5 @@ def _share_one_arena() -> None:
             0,
             onnxruntime.OrtMemType.DEFAULT,
         ),
-        onnxruntime.OrtArenaCfg({"max_mem": 0, "arena_extend_strategy": 1}),
+        onnxruntime.OrtArenaCfg({"max_mem": 0, "arena_extend_strategy": 0}),
     )

@@ -27,7 +27,12 @@ def astronaut() -> NDArray[np.uint8]:
 def random_retinaface() -> Callable[..., RetinaFace]:
     """Makes detectors with random weights, whose "faces" are anything: for what holds always."""
     torch.manual_seed(0)
-    boxes, landmarks = random_weights(RetinaFaceNetwork()), random_weights(LandmarkNetwork())
+    network = RetinaFaceNetwork()
+    for layer in network.body.modules():
+        if isinstance(layer, nn.Conv2d):
+            # PyTorch's own start makes activations fade from layer to layer.
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    boxes, landmarks = random_weights(network), random_weights(LandmarkNetwork())
     for level in range(3):
         # So that a handful of the small anchors pass in an image of noise, with boxes near them.
         margin = 0.5 if level == 0 else 100.0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tddfa3.detection import boxes as box_arithmetic
-from tddfa3.detection.boxes import overlap, shift, suppress, to_squares
+from tddfa3.detection.boxes import overlap, shift, suppress, suppress_greedily, to_squares
 
 Array = NDArray[np.float64]
 
@@ -65,6 +65,25 @@ def test_boxes_without_area_neither_drop_nor_are_dropped() -> None:
     point = np.array([[5, 5, 5, 5], [5, 5, 5, 5], [0, 0, 10, 10]], dtype=float)
     assert len(suppress(point, np.array([0.9, 0.8, 0.7]), 0.5)) == 3
     assert np.isnan(overlap(point[:1], point[:1], "union")).all()
+
+
+@given(n=st.integers(0, 30), seed=st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_greedily_a_box_survives_unless_a_kept_one_overlaps_it(n: int, seed: int) -> None:
+    boxes, scores = random_boxes(n, seed)
+    boxes = boxes[np.argsort(-scores)].astype(np.float32)
+    expected: list[int] = []
+    for i in range(n):
+        if not any(overlap_of_two(boxes[i], boxes[j], "union") > 0.3 for j in expected):
+            expected.append(i)
+    np.testing.assert_array_equal(suppress_greedily(boxes, 0.3), np.array(expected, dtype=int))
+
+
+def test_greedily_a_dropped_box_drops_none() -> None:
+    chain = np.array([[0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10]], dtype=np.float32)
+    np.testing.assert_array_equal(suppress_greedily(chain, 0.3), [0, 2])
+    without_area = np.array([[5, 5, 5, 5]] * 2, dtype=np.float32)
+    np.testing.assert_array_equal(suppress_greedily(without_area, 0.3), [0, 1])
 
 
 def test_squares_keep_centre_and_longer_side() -> None:
