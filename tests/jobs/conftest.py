@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-WORKER_PATH = os.pathsep.join([str(HERE.parent.parent), str(HERE)])
+from shared_ray import program_environment, shared_ray
 
 
 @pytest.fixture(scope="session")
 def worker_environment() -> dict[str, str]:
     """For subprocesses that run a program with an engine out of ``fakes``."""
-    return {**os.environ, "PYTHONPATH": WORKER_PATH}
+    return program_environment()
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[None]:
+def local_ray() -> Iterator[str]:
     """Ray with four logical CPUs on this machine, started once for all tests that share it."""
-    import ray
-
-    from jobs.pipeline.ray_session import embedded_ray
-
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = WORKER_PATH
-    embedded_ray(num_cpus=4)
-    yield
-    ray.shutdown()
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    with shared_ray() as address:
+        yield address

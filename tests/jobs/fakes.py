@@ -1,11 +1,13 @@
 """Labelers that do nothing, or crash, and small images to give them.
 
 What an image asks for is written in its top left pixel, so that a test says in its input what is to
-happen: red 1 no face, 2 two faces, 3 the labeler raises, 4 the process dies, 5 slow.
+happen: red 1 no face, 2 two faces, 3 the labeler raises, 4 the process dies, 5 slow, 6 it hangs,
+7 it hangs and lets no other thread run.
 """
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import signal
@@ -22,11 +24,13 @@ from PIL import Image
 
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import AssetFacts, mesh_sources
+from jobs.pipeline.planning import Planner
+from jobs.pipeline.shards import Shard, ShardIndex
 from jobs.pipeline.store import Store
 from tddfa3.crop import CropTransform
 from tddfa3.mesh import FaceMesh
 
-PLAIN, NO_FACE, TWO_FACES, RAISES, KILLS, SLOW = range(6)
+PLAIN, NO_FACE, TWO_FACES, RAISES, KILLS, SLOW, HANGS, FREEZES = range(8)
 PARTS = (
     "right_eye",
     "left_eye",
@@ -95,6 +99,10 @@ def fake_labeler(images: Sequence[NDArray[np.uint8]]) -> list[list[Any]]:
     if KILLS in wishes:
         os.kill(os.getpid(), signal.SIGSEGV)
         time.sleep(60)
+    while HANGS in wishes:
+        time.sleep(1)
+    while FREEZES in wishes:
+        ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock
     if RAISES in wishes:
         raise RuntimeError("this image cannot be labelled")
     time.sleep(0.05 * wishes.count(SLOW))
@@ -147,6 +155,19 @@ class DyingAtStart(FakeEngine):
 
     def build(self, config: LabelConfig, threads: int) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class DyingPlanner(Planner):
+    """Listing the shard ``deadly`` kills the process."""
+
+    deadly: str = "b"
+
+    def _index(self, shard: Shard, unlistable: str | None) -> ShardIndex:
+        if shard.id == self.deadly and unlistable is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return super()._index(shard, unlistable)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,35 @@ def test_a_log_that_cannot_be_written_is_tried_again(
     assert not (tmp_path / "_run").exists()
     log.publish()
     assert [record["event"] for record in lines(tmp_path)] == ["start"]
+
+
+def test_a_store_that_does_not_answer_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Publishing goes on in the background; closing gives it a moment, and no more."""
+    answers, asked = threading.Event(), threading.Event()
+    publish = Store.publish
+
+    def hang(store: Store, rel: str, data: bytes) -> None:
+        asked.set()
+        answers.wait(60)
+        publish(store, rel, data)
+
+    monkeypatch.setattr(Store, "publish", hang)
+    monkeypatch.setattr(logs, "_SECONDS_BETWEEN", 0.0)
+    log = RunLog(Store.open(str(tmp_path)), "r")
+    log._next = 0.0
+    log.write("start")
+    log.publish_if_due()
+    assert asked.wait(10)
+    for _ in range(3):
+        log.write("chunk")
+        log.publish_if_due()
+    log.close(0.05)
+    assert not (tmp_path / "_run").exists()
+    answers.set()
+    log.close(30)
+    assert [record["event"] for record in lines(tmp_path)] == ["start", "chunk", "chunk", "chunk"]
 
 
 def test_times_are_utc_with_milliseconds(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,35 @@ def test_resume_reads_the_config_of_an_output_even_when_it_was_moved(
     assert not kept.retry_failed
     assert kept.paths == (*config.inputs, str(tmp_path / "moved"))
     assert open_run(kept, FakeEngine()).resumed
+
+
+def test_another_version_of_what_numbers_go_through_is_refused(
+    config: LabelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_run(config, FakeEngine())
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda name: "0.9" if name == "pillow" else real(name)
+    )
+    with pytest.raises(UserError, match=rf"version of pillow {real('pillow')}, .* pillow 0\.9"):
+        open_run(config, FakeEngine())
+
+
+def test_a_manifest_made_between_two_looks_is_joined(
+    config: LabelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """We see no manifest; another driver makes one; we see that OUTPUT is not empty."""
+    first = open_run(config, FakeEngine())
+    read, looks = Store.read_or_none, []
+
+    def nothing_at_first(store: Store, rel: str) -> bytes | None:
+        looks.append(rel)
+        return None if len(looks) == 1 else read(store, rel)
+
+    monkeypatch.setattr(Store, "read_or_none", nothing_at_first)
+    run = open_run(config, FakeEngine())
+    assert run.resumed
+    assert run.schema.fingerprint == first.schema.fingerprint
 
 
 def test_resume_without_a_run_is_refused(tmp_path: Path) -> None:

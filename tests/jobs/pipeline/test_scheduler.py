@@ -12,7 +12,16 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from fakes import KILLS, RAISES, SLOW, DyingAtStart, FailingPublisher, FakeEngine, write_images
+from fakes import (
+    KILLS,
+    RAISES,
+    SLOW,
+    DyingAtStart,
+    DyingPlanner,
+    FailingPublisher,
+    FakeEngine,
+    write_images,
+)
 
 from jobs.pipeline import scheduler as scheduling
 from jobs.pipeline.actor import Assignment
@@ -217,6 +226,22 @@ def test_plans_are_made_just_ahead_of_the_work(
     kinds = [type(event) for event in events]
     assert kinds.index(ChunkDone) < len(kinds) - 1 - kinds[::-1].index(ShardPlanned)
     assert statuses(tmp_path) == {"ok": 120}
+
+
+def test_a_shard_whose_listing_kills_is_a_shard_error_and_the_rest_is_labelled(
+    tmp_path: Path,
+) -> None:
+    for name in "abc":
+        write_images(tmp_path / "in" / name, 4)
+    scheduler = make_scheduler(tmp_path, ONE)
+    planner = scheduler._planner
+    scheduler._planner = DyingPlanner(**vars(planner))
+    events = drive(scheduler)
+    [error] = [e.plan.error for e in of_kind(events, ShardPlanned) if e.plan.error]
+    assert "the process that listed it died" in error
+    assert statuses(tmp_path) == {"ok": 8, "shard_error": 1}
+    drive(make_scheduler(tmp_path, ONE))
+    assert statuses(tmp_path) == {"ok": 12}
 
 
 @pytest.fixture(autouse=True)

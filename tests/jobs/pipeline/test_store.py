@@ -134,6 +134,40 @@ def test_create_only_works_without_hard_links(
     assert (store.read("x"), names(store)) == (b"first", ["x"])
 
 
+def test_without_hard_links_too_a_name_is_whole_or_not_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is written is written under another name; killed there, nothing is to be seen."""
+
+    def refuse(source: object, target: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    def killed(source: object, target: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.publish_new("x", bytes(100_000))
+    assert not store.exists("x")
+
+
+def test_what_killed_writers_left_is_swept_and_what_is_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    store = Store.open(str(tmp_path))
+    store.publish("d/x", b"x")
+    old, young = (tmp_path / "d" / f".tddfa3-{digit * 16}.tmp" for digit in "ab")
+    other = tmp_path / "d" / ".hidden"
+    for path in (old, young, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (1, 1))
+    store.sweep("d")
+    store.sweep("nothing")
+    assert sorted(path.name for path in (tmp_path / "d").iterdir()) == [".hidden", young.name, "x"]
+
+
 def test_readers_see_the_old_content_or_the_new_never_a_mixture(store: Store) -> None:
     versions = [bytes([number]) * 200_000 for number in range(30)]
     store.publish("x", versions[0])
