@@ -11,13 +11,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from jobs.card import write_card
 from jobs.pipeline import config as configs
 from jobs.pipeline.actor import Assignment
 from jobs.pipeline.engine import Engine, FaceEngine
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
 from jobs.pipeline.ray_session import ray_session
-from jobs.pipeline.reporting import STOPPED, UNUSABLE, Reporter
+from jobs.pipeline.reporting import DONE, INCOMPLETE, STOPPED, UNUSABLE, Reporter
 from jobs.pipeline.run import Run, config_of, open_run
 from jobs.pipeline.scheduler import Scheduler
 from tddfa3.errors import UserError
@@ -57,7 +58,17 @@ def label(run: Run, engine: Engine) -> int:
             reporter.report(event)
         if stop.requested():
             reporter.stopped("stopped by a signal")
+    if reporter.exit_code in (DONE, INCOMPLETE):
+        describe(run)
     return reporter.exit_code
+
+
+def describe(run: Run) -> None:
+    """Leaves the dataset card; labels are complete without it, so a failure is only said."""
+    try:
+        write_card(run.store.url, s3_endpoint=run.config.s3_endpoint or None)
+    except UserError as error:
+        print(f"warning: no dataset card: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":
