@@ -8,6 +8,7 @@ token, or another Ray, is told so in one line.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -351,6 +352,9 @@ def test_slurm_script_with_stand_ins_for_slurm(tmp_path: Path) -> None:
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
         del environment[name]
     script = [str(ROOT / "cluster" / "slurm.sh"), *task.command, "--cpus-per-actor", "1"]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=300)
+    try:
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=300)
+    finally:
+        shutil.rmtree(f"/tmp/ray-{job}", ignore_errors=True)
     assert done.returncode == 0, done.stdout + done.stderr
     task.assert_exact()
