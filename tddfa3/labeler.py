@@ -23,6 +23,7 @@ from tddfa3.camera import clip_space
 from tddfa3.coefficients import split
 from tddfa3.crop import CropTransform, crop_image, estimate_crop
 from tddfa3.detection import Detections, build_detector
+from tddfa3.engine import Engine
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import QUALITY_LANDMARKS, Candidate, Face, faces_from_batch
 from tddfa3.face_model import FaceModel
@@ -47,8 +48,10 @@ class FaceLabeler:
         faces: "best" score, "largest" box, or "all".
         outputs: what to compute.
         rasterizer: "auto", "nvdiffrast" or "cpu".
+        engine: what runs the networks: "auto", "torch" or "onnx".
+        precision: "fp32"; on CUDA also "bf16" or "fp16".
         batch: faces through the networks and the rasterizer at a time; bounds the memory.
-        threads: threads of the CPU rasterizer; None leaves numba's setting.
+        threads: threads of the networks and the rasterizer on a CPU; None: PyTorch's setting.
 
     Raises:
         UserError: an unknown choice, an asset that the bundle lacks, a device that is not there.
@@ -64,6 +67,8 @@ class FaceLabeler:
         faces: str = "best",
         outputs: Outputs | None = None,
         rasterizer: str = "auto",
+        engine: str = "auto",
+        precision: str = "fp32",
         batch: int = 16,
         threads: int | None = None,
     ) -> None:
@@ -82,12 +87,18 @@ class FaceLabeler:
         self.part_names = data.part_names
         self.standard_points = data.standard_points
         self.uv = data.uv
-        self.detector = build_detector(detector, bundle, self.device)
-        self.backbone = build_backbone(backbone, bundle, self.device)
+        networks = Engine(engine, self.device, threads, precision)
+        self.detector = build_detector(detector, bundle, self.device, engine=networks)
+        self.backbone = build_backbone(backbone, bundle, self.device, networks)
         self.model = FaceModel(data).to(self.device).eval()
         self.landmark_index = LandmarkIndex(data).to(self.device)
         self.rasterizer = build_rasterizer(rasterizer, self.device, threads)
-        self.computed_with = {"device": str(self.device), "rasterizer": self.rasterizer.name}
+        self.computed_with = {
+            "device": str(self.device),
+            "engine": networks.kind,
+            "precision": precision,
+            "rasterizer": self.rasterizer.name,
+        }
         self.segmenter = PartSegmenter(data, self.rasterizer)
         self.mapper = (
             TextureMapper(self.model, data, self.rasterizer, size=self.outputs.texture_size)

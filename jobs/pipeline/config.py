@@ -130,6 +130,8 @@ class LabelConfig:
     camera_K projects them; model unposed, so that camera_K, camera_R and camera_t do."""
     points106: bool = _rows(False)
     """Also write the 106 points that the detector's own network saw (retinaface)."""
+    precision: Literal["fp32", "bf16", "fp16"] = _rows("fp32")
+    """Of the networks; less than fp32 needs CUDA and moves the labels a little."""
     image_column: Annotated[str, _text("NAME")] = _rows("")
     """Column of Parquet shards that holds the image bytes; empty: find it."""
     max_pixels: Annotated[int, _text("N")] = _rows(100_000_000)
@@ -145,6 +147,8 @@ class LabelConfig:
     """Where the networks run."""
     rasterizer: Literal["auto", "nvdiffrast", "cpu"] = _scheduling("auto")
     """What draws triangles: nvdiffrast needs CUDA; cpu works everywhere."""
+    engine: Literal["auto", "torch", "onnx"] = _scheduling("auto")
+    """What runs the networks: onnx (onnxruntime) is faster on CPUs; auto takes it there."""
     batch: Annotated[int, _text("N")] = _scheduling(16)
     """Images labelled at once; halved by itself when the GPU's memory is too small."""
     actors: Annotated[ActorRange, _ACTORS] = field(

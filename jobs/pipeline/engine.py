@@ -91,6 +91,8 @@ class FaceEngine:
                 renders=("face", "shape") if config.overlays == "sheet" else (),
             ),
             rasterizer=config.rasterizer,
+            engine=config.engine,
+            precision=config.precision,
             batch=config.batch,
             threads=threads,
         )
@@ -102,7 +104,7 @@ def mesh_sources(meshes: str) -> tuple[str, ...]:
 
 
 def check_device(config: LabelConfig) -> None:
-    """Refuses a device or rasterizer that this machine lacks, before anything is started."""
+    """Refuses what this machine cannot do, before anything is started."""
     if config.device == "cuda":
         import torch
 
@@ -115,6 +117,11 @@ def check_device(config: LabelConfig) -> None:
             "--rasterizer nvdiffrast: the package nvdiffrast is not installed; "
             "use --rasterizer cpu or auto"
         )
+    if config.engine == "onnx" or config.precision != "fp32":
+        from tddfa3.engine import Engine
+        from tddfa3.labeler import choose_device
+
+        Engine(config.engine, choose_device(config.device), precision=config.precision)
 
 
 def _check_offered(option: str, value: str, offered: Sequence[str], assets: str) -> None:

@@ -36,8 +36,9 @@ def test_every_option_of_the_command_line() -> None:
         "--landmarks 134,68 --masks none --meshes both --mesh-format glb --textures webp "
         "--overlays jpg --chunk-images 7 --chunk-bytes 8 --actors 2:5 --gpus-per-actor 0.25 "
         "--cpus-per-actor 3 --batch 9 --limit 11 --ray-address auto --rasterizer cpu "
-        "--s3-endpoint http://127.0.0.1:1 --image-column img --max-pixels 12 --wait 13 "
-        "--actor-memory-gb 1.5 --mesh-frame image --points106 --retry-failed --accept-changed"
+        "--s3-endpoint http://127.0.0.1:1 --image-column img --max-pixels 12 --wait 13 --stall 9 "
+        "--actor-memory-gb 1.5 --mesh-frame image --points106 --engine torch "
+        "--precision bf16 --retry-failed --accept-changed"
     )
     assert config.inputs == ("in1", "in2.tar")
     assert config.output == "out"

@@ -88,6 +88,21 @@ def test_a_rasterizer_that_is_not_installed_is_refused(small_bundle: AssetBundle
         FaceEngine().facts(config(small_bundle, rasterizer="nvdiffrast"))
 
 
+def test_a_precision_that_the_device_lacks_is_refused(small_bundle: AssetBundle) -> None:
+    with pytest.raises(UserError, match="precision"):
+        FaceEngine().facts(config(small_bundle, precision="bf16"))
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_engines_agree(small_bundle: AssetBundle, engine: str) -> None:
+    labeler = FaceEngine().build(config(small_bundle, detector="none", engine=engine), threads=1)
+    assert labeler.computed_with["engine"] == engine
+    crop = np.ascontiguousarray(skimage.data.astronaut()[20:244, 110:334])
+    [[face]] = labeler([crop])
+    [[auto]] = FaceEngine().build(config(small_bundle, detector="none"), threads=1)([crop])
+    np.testing.assert_allclose(face.landmarks["68"], auto.landmarks["68"], rtol=0, atol=0.01)
+
+
 def test_images_of_any_size_go_through(small_bundle: AssetBundle) -> None:
     photo = Image.fromarray(skimage.data.astronaut())
     sizes = [(512, 512), (1, 1), (97, 311), (1300, 700)]
