@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from tddfa3.errors import UnavailableError
+import jinja2
+from markupsafe import Markup
 
 _FOLDER = files("jobs.report_page")
 _VENDORED = ("d3", "three")
@@ -30,17 +31,7 @@ def render(context: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
     Args:
         context: what the template shows.
         data: what the scripts show; JSON.
-
-    Raises:
-        UnavailableError: Jinja2 is not installed.
     """
-    try:
-        import jinja2
-        from markupsafe import Markup
-    except ImportError:
-        raise UnavailableError(
-            "this needs Jinja2, which is not installed: pip install 'tddfa3[analysis]'"
-        ) from None
     style = _text("report.css")
     scripts = [_vendored(name) for name in _VENDORED]
     scripts.append("".join(_text(f"js/{name}.js") for name in _SCRIPTS))

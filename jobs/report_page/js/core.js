@@ -31,7 +31,8 @@ const Report = { data: JSON.parse(document.getElementById("data").textContent) }
   Report.value = (number, variable) => {
     if (number === null || Number.isNaN(number)) return "none";
     const digits = Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(variable.step))));
-    return number.toFixed(digits).replace("-", "−");
+    const text = number.toFixed(digits);
+    return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
   };
 
   Report.withUnit = (number, variable) => {

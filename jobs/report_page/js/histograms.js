@@ -5,6 +5,8 @@
   const MARGIN = { left: 34, right: 8, top: 8, bottom: 20 };
   const GRIP = 7; // how near to an edge of the brush a pointer takes hold of it, in SVG units
 
+  const short = (count) => (count < 1000 ? (Number.isInteger(count) ? count : "") : `${count / 1000}k`);
+
   function quantiles(values) {
     const known = values.filter((x) => !Number.isNaN(x)).sort();
     const at = (q) => known[Math.round(q * (known.length - 1))];
@@ -59,7 +61,7 @@
         this.chosen,
       );
       const bottom = d3.axisBottom(this.x).ticks(5).tickSizeOuter(0);
-      const left = d3.axisLeft(this.y).ticks(2, "~s").tickSizeOuter(0);
+      const left = d3.axisLeft(this.y).ticks(2).tickFormat(short).tickSizeOuter(0);
       const place = (x, y, axis) =>
         d3.select(this.picture).append("g").attr("class", "axis").attr("aria-hidden", "true")
           .attr("transform", `translate(${x},${y})`).call(axis);
