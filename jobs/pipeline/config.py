@@ -104,7 +104,8 @@ class LabelConfig:
     the folder that gets the labels."""
 
     assets: Annotated[str, _text("DIR")] = field(default="", metadata={"role": "paths"})
-    """Bundle with the networks and the face model (python -m tddfa3.assets makes one)."""
+    """Bundle with the networks and the face model (python -m tddfa3.assets makes one); from s3://
+    it is copied to every machine once."""
 
     detector: Literal["retinaface", "mtcnn", "none"] = _rows("retinaface")
     """How faces are found; none: every image is a 224x224 crop already."""

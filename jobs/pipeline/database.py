@@ -292,6 +292,6 @@ def _import_duckdb() -> Any:
         import duckdb
     except ImportError:
         raise UnavailableError(
-            "this needs DuckDB, which is not installed: pip install 'tddfa3[analysis]'"
+            "this needs DuckDB, which is not installed: pip install duckdb"
         ) from None
     return duckdb

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from jobs.pipeline.asset_cache import local_bundle
 from jobs.pipeline.config import LabelConfig
 from tddfa3.errors import UnavailableError, UserError
 
@@ -52,7 +53,7 @@ class FaceEngine:
         """Reads the bundle's description (no weights) and refuses what it cannot do."""
         from tddfa3.assets.bundle import AssetBundle
 
-        bundle = AssetBundle.load(config.assets)
+        bundle = AssetBundle.load(local_bundle(config.assets, config.s3_endpoint or None))
         _check_offered("--backbone", config.backbone, bundle.backbones, config.assets)
         if config.detector != "none":
             _check_offered("--detector", config.detector, bundle.detectors, config.assets)
@@ -76,7 +77,7 @@ class FaceEngine:
         from tddfa3.outputs import Outputs
 
         return FaceLabeler(
-            AssetBundle.load(config.assets),
+            AssetBundle.load(local_bundle(config.assets, config.s3_endpoint or None)),
             detector=config.detector,
             backbone=config.backbone,
             device=config.device,

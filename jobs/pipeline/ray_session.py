@@ -14,6 +14,7 @@ from typing import Any
 import ray
 
 from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.joining import explain, join_cluster
 from tddfa3.errors import UserError
 
 # Nothing of size goes through the object store: orders and counts only.
@@ -68,15 +69,14 @@ def ray_session(config: LabelConfig) -> Iterator[StopRequest]:
 
 
 def _connect(address: str) -> None:
+    if address != "local":
+        join_cluster(address, **_QUIET)
+        _silence_raylet()
+        return
     try:
-        if address == "local":
-            embedded_ray(len(os.sched_getaffinity(0)))
-        else:
-            ray.init(address=address, **_QUIET)
-            _silence_raylet()
+        embedded_ray(len(os.sched_getaffinity(0)))
     except Exception as error:
-        why = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise UserError(f"--ray-address {address}: {why}") from None
+        raise UserError(f"--ray-address {address}: {explain(error)}") from None
 
 
 def embedded_ray(num_cpus: int) -> None:

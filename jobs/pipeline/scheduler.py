@@ -15,7 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from jobs.pipeline.actor import Assignment, ChunkResult
 from jobs.pipeline.planning import PendingShard, Planner
@@ -41,6 +47,8 @@ _PLANS_AT_ONCE = 8
 _LOW_WATER = 64
 _MOST_START_DEATHS = 3
 _POLL = 0.25
+# Ray takes a node for dead after some 15 seconds of silence.
+_UNREACHABLE_SECONDS = 30.0
 _FIRST_REPORT, _REPORT_EVERY = 10.0, 60.0
 _MOST_PLAN_TRIES = 4
 _SAVE_SECONDS = 2.0
@@ -200,6 +208,7 @@ class Scheduler:
                 raise UserError(why) from None
 
     def _died(self, slot: ActorSlot, error: RayError) -> Iterator[Event]:
+        error = _settled(error, slot)
         node_died = _is_node_death(error, slot)
         suspects = [] if node_died else list(slot.busy.values())
         yield self._lost(slot, suspects, _first_line(error), node_died)
@@ -329,6 +338,25 @@ def _first_line(error: RayError) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = next((line for line in lines if line.startswith("The actor is dead because")), lines[0])
     return cause.partition(" Some common causes")[0][:300]
+
+
+def _settled(error: RayError, slot: ActorSlot) -> RayError:
+    """What has become of an actor that could not be reached.
+
+    When a machine is lost, its actors are "unavailable" first, and for some seconds Ray does not
+    know yet whether the process or the node has died, which is what counts against a chunk.
+    """
+    deadline = time.monotonic() + _UNREACHABLE_SECONDS
+    while isinstance(error, ActorUnavailableError) and time.monotonic() < deadline:
+        try:
+            ray.get(slot.handle.__ray_ready__.remote(), timeout=1)
+            return error
+        except GetTimeoutError:
+            continue
+        except RayError as now:
+            error = now
+            time.sleep(0.5)
+    return error
 
 
 def _is_node_death(error: RayError, slot: ActorSlot) -> bool:
