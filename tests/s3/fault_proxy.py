@@ -23,6 +23,8 @@ class _Plan:
     fault: Fault
     method: str
     times: int
+    every: int
+    seen: int = 0
 
 
 class FaultProxy:
@@ -49,18 +51,27 @@ class FaultProxy:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
-    def spoil(self, fault: Fault, method: str, times: int = 1) -> None:
-        """The next ``times`` requests of this method meet with ``fault``."""
+    def spoil(self, fault: Fault, method: str, times: int = 1, every: int = 1) -> None:
+        """The next ``times`` requests of this method meet with ``fault``; of ``every`` so many
+        that come, the first."""
         with self._lock:
-            self._plans.append(_Plan(fault, method, times))
+            self._plans.append(_Plan(fault, method, times, every))
+
+    def left(self) -> int:
+        """Faults that have not happened yet."""
+        with self._lock:
+            return sum(plan.times for plan in self._plans)
 
     def take(self, method: str) -> Fault | None:
         with self._lock:
             self.requests[method] += 1
             for plan in self._plans:
                 if plan.method == method and plan.times > 0:
-                    plan.times -= 1
-                    return plan.fault
+                    plan.seen += 1
+                    if plan.seen % plan.every == 1 % plan.every:
+                        plan.times -= 1
+                        return plan.fault
+                    break
         return None
 
     def close(self) -> None:

@@ -63,12 +63,17 @@ class SeaweedServer:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def start(self) -> None:
+    def restart(self, secret_key: str = SECRET_KEY) -> None:
+        """Killed and started again, perhaps with another secret for the same access key."""
+        self.kill()
+        self.start(secret_key)
+
+    def start(self, secret_key: str = SECRET_KEY) -> None:
         """Start, and wait until requests are answered."""
         environment = {
             **os.environ,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_SECRET_ACCESS_KEY": secret_key,
             "HOME": str(self._folder),
         }
         self._folder.mkdir(parents=True, exist_ok=True)

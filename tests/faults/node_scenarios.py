@@ -1,0 +1,63 @@
+"""Faults of the cluster's machines, each done to nodes that Ray holds for machines of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from arena import Arena, finish
+from shared_ray import WORKER_ENVIRONMENT
+
+
+class NodeArena(Arena):
+    """An arena whose Ray is a cluster: a head without CPUs, and the nodes that a scenario adds."""
+
+    cluster: Any
+
+
+@contextmanager
+def node_arena(folder: Path, ray_address: str) -> Iterator[NodeArena]:
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    os.environ.update(WORKER_ENVIRONMENT)
+    head = {"num_cpus": 0, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, connect=False, head_node_args=head)
+    try:
+        arena = NodeArena(folder, cluster.address)
+        arena.cluster = cluster
+        yield arena
+    finally:
+        cluster.shutdown()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def nodes_killed(arena: NodeArena) -> None:
+    """The raylet of the only node with an actor is killed with SIGKILL, three times."""
+    arena.write_shard("a", 40)
+    node = arena.cluster.add_node(num_cpus=1)
+    process = arena.start(arguments={"seconds": 0.4})
+    for number in range(1, 4):
+        arena.wait_for_parts(number, process)
+        lost, node = node, arena.cluster.add_node(num_cpus=1)
+        [raylet] = lost.all_processes["raylet"]
+        os.kill(raylet.process.pid, signal.SIGKILL)
+    done = finish(process).expect(0)
+    deaths = [record for record in log_of(arena) if record["event"] == "actor_died"]
+    assert len(deaths) == 3, done.err
+    # More deaths than a chunk may have, and yet none counts: no image is tried alone or given up.
+    assert all(death["node_died"] for death in deaths), deaths
+
+
+def log_of(arena: Arena) -> list[dict[str, Any]]:
+    files = sorted(Path(arena.output, "_run", "logs").glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+NODES: dict[str, Callable[[NodeArena], None]] = {"nodes killed": nodes_killed}
