@@ -23,6 +23,8 @@ class Detections:
             left and right mouth corner. NaN where the image is a crop already and is to be used
             as it is.
         points106: ``(N, 106, 2)`` float32, or None if the detector has no such points.
+        left_out: further faces that were found and not asked for.
+        left_out_better: how many of those have a better score than all that are here.
 
     Raises:
         ValueError: if the shapes do not belong together or the scores are not sorted.
@@ -32,6 +34,8 @@ class Detections:
     scores: NDArray[np.float32]
     points5: NDArray[np.float32]
     points106: NDArray[np.float32] | None = None
+    left_out: int = 0
+    left_out_better: int = 0
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -78,8 +82,12 @@ class Detector(Protocol):
 
     name: str
 
-    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
         """Images ``(H, W, 3)`` uint8 RGB -> one :class:`Detections` per image, in their order.
+
+        Args:
+            which: the caller wants "all" faces of an image, the one with the "best" score, or the
+                one with the "largest" box. Where that saves time, the others are left out.
 
         Raises:
             ValueError: if an image has another shape or type.

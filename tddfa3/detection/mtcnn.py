@@ -107,7 +107,7 @@ class Mtcnn:
         self.networks = networks
 
     @torch.inference_mode()
-    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
         """See :meth:`tddfa3.detection.base.Detector.detect`.
 
         Boxes are clipped to the photo. Takes 12 bytes per pixel of the largest photo, and more

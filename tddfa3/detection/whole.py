@@ -20,7 +20,7 @@ class WholeImage:
 
     name = "none"
 
-    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Detections]:
+    def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
         """See :meth:`tddfa3.detection.base.Detector.detect`.
 
         Raises:

@@ -175,3 +175,52 @@ def test_decoded_boxes() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
         RetinaFaceConfig(**settings)
+
+
+@pytest.mark.parametrize("which", ["best", "largest"])
+def test_one_face_of_many_is_looked_at(
+    random_retinaface: Callable[..., RetinaFace], monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    detector = random_retinaface()
+    images = images_of_many_shapes()
+    everything = detector.detect(images)
+    assert max(map(len, everything)) > 1
+    asked: list[int] = []
+    find = detector.landmarks.find
+    monkeypatch.setattr(
+        detector.landmarks, "find", lambda i, boxes: asked.append(len(boxes)) or find(i, boxes)
+    )
+    for found, of_all in zip(detector.detect(images, which), everything, strict=True):
+        if len(of_all) == 0:
+            assert len(found) == 0
+            continue
+        areas = (of_all.boxes[:, 2:] - of_all.boxes[:, :2]).prod(axis=1)
+        k = 0 if which == "best" else int(np.argmax(areas))
+        assert (len(found), found.left_out_better) == (1, k)
+        assert found.left_out >= len(of_all) - 1
+        np.testing.assert_array_equal(found.boxes[0], of_all.boxes[k])
+        assert found.points106 is not None
+        assert of_all.points106 is not None
+        np.testing.assert_allclose(found.points106[0], of_all.points106[k], atol=1e-3)
+    assert sum(asked) < sum(map(len, everything))
+
+
+def test_the_next_face_is_taken_where_the_first_lies_beside_the_photo(
+    random_retinaface: Callable[..., RetinaFace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = random_retinaface()
+    image = max(images_of_many_shapes(), key=lambda image: len(detector.detect([image])[0]))
+    (everything,) = detector.detect([image])
+    calls: list[int] = []
+
+    def find(images: list, boxes: list) -> list:
+        calls.append(len(boxes))
+        return [None] if len(calls) == 1 else [np.full((106, 2), 7.0)]
+
+    monkeypatch.setattr(detector.landmarks, "find", find)
+    (found,) = detector.detect([image], "best")
+    assert calls == [1, 1]
+    assert found.left_out_better == 0
+    np.testing.assert_array_equal(found.boxes[0], everything.boxes[1])
+    monkeypatch.setattr(detector.landmarks, "find", lambda images, boxes: [None] * len(boxes))
+    assert len(detector.detect([image], "best")[0]) == 0

@@ -117,7 +117,7 @@ class Inexpressible(MtcnnNetworks):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rnet.forward = lambda x: torch.special.bessel_j0(x)  # type: ignore[method-assign]
+        self.rnet.forward = lambda x: torch.special.bessel_j0(x)  # type: ignore[method-assign, assignment]
 
 
 def test_what_cannot_be_exported_runs_in_torch_unless_onnx_was_asked_for(
