@@ -1,4 +1,4 @@
-"""Fixtures shared by all tests. Bundles are made once and kept in ``assets/``, which git ignores."""
+"""Fixtures for all tests. Bundles are made once and kept in ``assets/``, which git ignores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _two_threads() -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Photographs and upstream's outputs, which lie beside the repository and are not part of it."""
+    """Photographs and upstream's outputs, which lie beside the repository, not in it."""
     path = ROOT.parent / "shared"
     if not (path / "golden").is_dir():
         pytest.skip("shared/ (photographs and golden outputs) is not beside the repository")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,7 @@ from tddfa3.errors import UserError
 # questions.
 _CONCURRENCY = 4
 _CPUS_OF_A_CPU_ACTOR = 4
+_CONNECT_SECONDS = 2.0
 
 Resources = Mapping[str, float]
 
@@ -97,15 +99,39 @@ def node_is_alive(node_id: str) -> bool:
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
 
 
+def node_answers(node_id: str) -> bool:
+    """Whether the node's raylet can be connected to.
+
+    The cluster's head takes up to half a minute to notice that a node is gone; the driver hears of
+    its actors' deaths at once.
+    """
+    doors = [
+        (node["NodeManagerAddress"], node["NodeManagerPort"])
+        for node in ray.nodes()
+        if node["NodeID"] == node_id and node["Alive"]
+    ]
+    try:
+        for door in doors:
+            socket.create_connection(door, timeout=_CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return bool(doors)
+
+
 @dataclass(slots=True, eq=False)
 class ActorSlot:
-    """One actor. It may still be waiting for resources or building; then ``info`` is None."""
+    """One actor. It may still be waiting for resources or building; then ``info`` is None.
+
+    ``node_answered``: its node's raylet could be connected to, so that it means something if it no
+    longer can.
+    """
 
     handle: Any
     setup: ray.ObjectRef
     info: ActorInfo | None = None
     busy: dict[ray.ObjectRef, Work] = field(default_factory=dict)
     retiring: bool = False
+    node_answered: bool = False
 
     @property
     def ready(self) -> bool:

@@ -25,7 +25,14 @@ from ray.exceptions import (
 
 from jobs.pipeline.actor import Assignment, ChunkResult
 from jobs.pipeline.planning import PendingShard, Planner
-from jobs.pipeline.pool import ActorSlot, PoolSize, cluster_nodes, node_is_alive, start_actor
+from jobs.pipeline.pool import (
+    ActorSlot,
+    PoolSize,
+    cluster_nodes,
+    node_answers,
+    node_is_alive,
+    start_actor,
+)
 from jobs.pipeline.shards import Shard
 from jobs.pipeline.store import StoreError
 from jobs.pipeline.watchdog import Watchdog
@@ -197,6 +204,7 @@ class Scheduler:
     def _set_up(self, slot: ActorSlot) -> Iterator[Event]:
         try:
             slot.info = ray.get(slot.setup)
+            slot.node_answered = node_answers(slot.info.node_id)
             self._start_deaths = 0
         except RayTaskError as error:
             raise UserError(f"an actor could not be built: {_cause_text(error)}") from None
@@ -362,4 +370,7 @@ def _settled(error: RayError, slot: ActorSlot) -> RayError:
 def _is_node_death(error: RayError, slot: ActorSlot) -> bool:
     if "node has died" in str(error) or "node was terminated" in str(error):
         return True
-    return slot.info is not None and not node_is_alive(slot.info.node_id)
+    if slot.info is None:
+        return False
+    node = slot.info.node_id
+    return not node_is_alive(node) or (slot.node_answered and not node_answers(node))

@@ -1,0 +1,107 @@
+"""What the README says: its commands run as they stand there, its options and blocks are real."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from jobs.pipeline.config import LabelConfig, option_name
+from tddfa3.assets.bundle import AssetBundle
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    words = command.split()
+    assert words[:2] == ["python", "-m"]
+    return subprocess.run(
+        [sys.executable, *words[1:]],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A place where the README's commands make sense: photographs, and assets of that name."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "photos").mkdir()
+    Image.fromarray(skimage.data.astronaut()).save(folder / "photos" / "one.png")
+    (folder / "assets").mkdir()
+    (folder / "assets" / "3ddfa-v3").symlink_to(bundle.path)
+    [command] = re.findall(r"^python -m jobs\.label .*$", README, re.MULTILINE)
+    done = run(command.partition("#")[0], folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("program", ["status", "verify"])
+def test_programs_that_look_at_an_output(folder: Path, program: str) -> None:
+    assert f"`python -m jobs.{program} OUTPUT`" in README
+    done = run(f"python -m jobs.{program} labels/", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "images" in done.stdout
+
+
+def test_the_same_command_continues_and_so_does_resume(folder: Path) -> None:
+    [command] = re.findall(r"`(python -m jobs\.label --resume labels/)`", README)
+    done = run(command, folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "done before" in done.stdout
+
+
+def test_the_sql(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    [query] = blocks("sql")
+    rows = duckdb.sql(query.replace("abs(yaw) < 20", "abs(yaw) < 90")).fetchall()
+    assert [row[0] for row in rows] == ["root/one.png"]
+    assert len(rows[0][3]) == 136
+
+
+def test_the_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    [block] = blocks("python")
+    names = {"photo": np.ascontiguousarray(skimage.data.astronaut())}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["face"].landmarks["68"].shape == (68, 2)
+
+
+def test_every_option_is_one_of_the_program() -> None:
+    table = README[README.index("| option |") : README.index("| exit code |")]
+    named = set(re.findall(r"--[a-z0-9-]+", table))
+    known = {option_name(f.name) for f in dataclasses.fields(LabelConfig)}
+    assert len(named) > 15
+    assert named - {"--help"} <= known
+
+
+@pytest.mark.parametrize("program", sorted(set(re.findall(r"python -m ([a-z0-9_.]+)", README))))
+def test_every_program_explains_itself(folder: Path, program: str) -> None:
+    done = run(f"python -m {program} --help", folder)
+    assert done.returncode == 0, done.stderr
+    assert "usage" in done.stdout.lower()
+
+
+def test_every_document_is_there() -> None:
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+    assert len(linked) > 8
+    for name in linked:
+        assert (ROOT / name).exists(), name
