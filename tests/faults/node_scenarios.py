@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from arena import Arena, finish
+from ray_cluster import process_tree
 from shared_ray import WORKER_ENVIRONMENT
 
 
@@ -39,20 +41,27 @@ def node_arena(folder: Path, ray_address: str) -> Iterator[NodeArena]:
 
 
 def nodes_killed(arena: NodeArena) -> None:
-    """The raylet of the only node with an actor is killed with SIGKILL, three times."""
-    arena.write_shard("a", 40)
+    """The node with the actor, raylet first, is killed with SIGKILL, three times."""
+    arena.write_shard("a", 60)
     node = arena.cluster.add_node(num_cpus=1)
     process = arena.start(arguments={"seconds": 0.4})
-    for number in range(1, 4):
-        arena.wait_for_parts(number, process)
+    for _ in range(3):
+        arena.wait_for_parts(arena.committed() + 1, process)
         lost, node = node, arena.cluster.add_node(num_cpus=1)
-        [raylet] = lost.all_processes["raylet"]
-        os.kill(raylet.process.pid, signal.SIGKILL)
+        cut_power(lost)
     done = finish(process).expect(0)
     deaths = [record for record in log_of(arena) if record["event"] == "actor_died"]
     assert len(deaths) == 3, done.err
     # More deaths than a chunk may have, and yet none counts: no image is tried alone or given up.
     assert all(death["node_died"] for death in deaths), deaths
+
+
+def cut_power(node: Any) -> None:
+    """Kills the raylet and what it started, as if the machine were gone."""
+    [raylet] = node.all_processes["raylet"]
+    for pid in process_tree(raylet.process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def log_of(arena: Arena) -> list[dict[str, Any]]:

@@ -69,8 +69,8 @@ def local_arena(folder: Path, ray_address: str) -> AbstractContextManager[Arena]
 def scenarios(chosen: str) -> Iterator[tuple[Line, Callable[[Any], None], MakeArena]]:
     kinds: list[tuple[dict[str, Callable[[Any], None]], MakeArena]] = [
         (LOCAL, local_arena),
-        (NODES, node_arena),
         (S3, s3_arena),
+        (NODES, node_arena),
     ]
     for faults, make in kinds:
         for name, scenario in faults.items():
