@@ -1,6 +1,7 @@
 # make demo   label a small input and show what comes out
 # make test   run the tests
-# Both need Python >= 3.10, pip and make; everything else is installed into .venv.
+# make bench  measure every stage, the library and the job on this machine
+# All need Python >= 3.10, pip and make; everything else is installed into .venv.
 PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
@@ -14,6 +15,9 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(PY) -m pytest
+
+bench: $(VENV)/demo.stamp
+	$(PY) -m benchmarks
 
 lint: $(VENV)/test.stamp
 	$(PY) -m ruff check .

@@ -1,0 +1,1 @@
+"""Measures where the time goes: ``python -m benchmarks``."""

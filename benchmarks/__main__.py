@@ -1,0 +1,107 @@
+"""``python -m benchmarks``: everything measured in one run, as tables and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from benchmarks import machine
+from benchmarks.drift import measure_drift
+from benchmarks.inputs import ROOT, Encoded, photographs
+from benchmarks.jobs import measure_jobs, measure_planning, measure_startup
+from benchmarks.library import measure_library
+from benchmarks.report import show
+from benchmarks.settings import Settings
+from benchmarks.stages import measure_stages
+from tddfa3.assets.synthetic import synthesize
+from tddfa3.errors import UserError
+
+ASSETS = ROOT / "assets" / "synthetic-0"
+SECTIONS: dict[str, Callable[[Settings, Sequence[Encoded]], Any]] = {
+    "stages": measure_stages,
+    "library": measure_library,
+    "drift": measure_drift,
+    "startup": lambda settings, _: measure_startup(settings),
+    "jobs": measure_jobs,
+    "planning": lambda settings, _: measure_planning(settings),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(argv)
+    console = Console()
+    settings = _settings(given)
+    try:
+        if given.assets == ASSETS:
+            synthesize(ASSETS, seed=0)
+        results = measure_all(settings, given.only or list(SECTIONS), console)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    show(results, console)
+    given.json.write_text(json.dumps(results, indent=1) + "\n")
+    console.print(f"The same as JSON: {given.json}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def measure_all(settings: Settings, sections: Sequence[str], console: Console) -> dict[str, Any]:
+    """The sections asked for, one after the other, with the machine and how busy it was."""
+    torch.set_num_threads(settings.threads)
+    photos = photographs(settings.photos)
+    results: dict[str, Any] = {
+        "machine": machine.describe(),
+        "load_before": machine.load(),
+        "threads": settings.threads,
+        "device": settings.device,
+        "photographs": len(photos),
+        "assets": settings.assets.name,
+        "quick": settings.quick,
+    }
+    for name in sections:
+        console.print(f"measuring {name} ...")
+        results[name] = SECTIONS[name](settings, photos)
+    results["load_after"] = machine.load()
+    return results
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    quick = given.quick
+    return Settings(
+        assets=given.assets.resolve(),
+        photos=given.photos,
+        threads=given.threads,
+        seconds=given.seconds or (5 if quick else 20),
+        job_images=32 if quick else 112,
+        planned_shards=10 if quick else 100,
+        planned_images=10_000,
+        loop_images=2_000 if quick else 20_000,
+        quick=quick,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer variants, fewer repetitions")
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION",
+                        help=f"of {', '.join(SECTIONS)}")  # fmt: skip
+    parser.add_argument("--assets", type=Path, default=ASSETS, metavar="DIR",
+                        help="bundle; the synthetic one is made where it is missing")  # fmt: skip
+    parser.add_argument("--photos", type=Path, metavar="DIR",
+                        help="photographs to label; made ones where there are none")  # fmt: skip
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
+    parser.add_argument("--seconds", type=float, metavar="S", help="for each comparison")
+    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

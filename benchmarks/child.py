@@ -1,0 +1,72 @@
+"""What runs in a process of its own: ``python -m benchmarks.child NAME JSON`` prints JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def job(
+    *, assets: str, device: str, shard: str, output: str, outputs: str, actors: int, threads: int
+) -> dict[str, Any]:
+    """Labels a shard with Ray actors on this machine."""
+    from benchmarks import settings as variants
+    from benchmarks.running import run_job
+    from jobs.pipeline.config import LabelConfig
+    from jobs.pipeline.engine import FaceEngine
+
+    config = LabelConfig(
+        paths=(shard, output),
+        assets=assets,
+        device="cuda" if device.startswith("cuda") else "cpu",
+        actors=variants.actors(actors),
+        cpus_per_actor=threads,
+        chunk_images=16,
+        **variants.OUTPUTS[outputs],
+    )
+    return run_job(config, FaceEngine())
+
+
+def planning(*, folder: str, shards: int, images: int, loop_images: int) -> dict[str, Any]:
+    """Plans ``shards`` of ``images``, and labels some with a labeller that does nothing."""
+    from benchmarks.planned import measure_loop, measure_plans
+
+    root = Path(folder)
+    return measure_plans(root, shards, images) | measure_loop(root, images, loop_images)
+
+
+def startup(*, assets: str, device: str, threads: int) -> dict[str, Any]:
+    """Imports, builds the labeler, labels one photograph."""
+    from skimage import data
+
+    photograph = data.astronaut()
+    started = time.perf_counter()
+    from benchmarks.machine import memory
+    from tddfa3.assets.bundle import AssetBundle
+    from tddfa3.labeler import FaceLabeler
+
+    imported = time.perf_counter()
+    labeler = FaceLabeler(AssetBundle.load(assets), device=device, threads=threads)
+    built = time.perf_counter()
+    labeler([photograph])
+    first = time.perf_counter()
+    used = memory()
+    return {
+        "import_seconds": imported - started,
+        "build_seconds": built - imported,
+        "first_photograph_seconds": first - built,
+        "resident_bytes": used.resident,
+        "proportional_bytes": used.proportional,
+    }
+
+
+def main(name: str, arguments: str) -> None:
+    result = {"job": job, "planning": planning, "startup": startup}[name](**json.loads(arguments))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

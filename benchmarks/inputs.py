@@ -1,0 +1,69 @@
+"""The photographs that are labelled, and shards made of them."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from jobs.pipeline.decode import decode
+
+ROOT = Path(__file__).resolve().parent.parent
+# Real photographs beside the repository, where there are any.
+PHOTOGRAPHS = ROOT.parent / "shared" / "photos"
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_WIDTHS = (320, 400, 512, 640, 800, 1024)
+
+
+class Encoded(NamedTuple):
+    name: str
+    data: bytes
+
+
+def photographs(folder: Path | None = None) -> list[Encoded]:
+    """Those of a folder, by default of :data:`PHOTOGRAPHS`; without any, made ones."""
+    folder = folder or PHOTOGRAPHS
+    files = sorted(p for p in folder.glob("*") if p.suffix.lower() in _SUFFIXES)
+    if not files:
+        return made_photographs()
+    return [Encoded(path.name, path.read_bytes()) for path in files]
+
+
+def made_photographs() -> list[Encoded]:
+    """One portrait (Eileen Collins, NASA, public domain) in several sizes, as JPEG."""
+    from skimage import data
+
+    portrait = Image.fromarray(data.astronaut())
+    photos = []
+    for width in _WIDTHS:
+        file = io.BytesIO()
+        portrait.resize((width, width)).save(file, "JPEG", quality=92)
+        photos.append(Encoded(f"portrait-{width}.jpg", file.getvalue()))
+    return photos
+
+
+def decoded(photos: Sequence[Encoded]) -> list[NDArray[np.uint8]]:
+    """Raises ``ValueError`` naming a file that is not an image."""
+    images = []
+    for photo in photos:
+        image = decode(photo.data).image
+        if image is None:
+            raise ValueError(f"{photo.name} is not an image that can be decoded")
+        images.append(image)
+    return images
+
+
+def write_tar(path: Path, photos: Sequence[Encoded], count: int) -> None:
+    """A tar shard of ``count`` images, the photographs over and over."""
+    with tarfile.open(path, "w") as tar:
+        for i, photo in enumerate(islice(cycle(photos), count)):
+            member = tarfile.TarInfo(f"{i:07d}{Path(photo.name).suffix}")
+            member.size = len(photo.data)
+            tar.addfile(member, io.BytesIO(photo.data))

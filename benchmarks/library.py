@@ -1,0 +1,124 @@
+"""The library called in a loop: decode, label, encode, publish, one batch after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.inputs import Encoded
+from benchmarks.settings import Settings, label_config
+from benchmarks.timing import Clock, Timing, measure_in_turn
+from jobs.pipeline.decode import decode
+from jobs.pipeline.engine import FaceEngine
+from jobs.pipeline.objects import image_files
+from jobs.pipeline.parts import encode_part
+from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
+from jobs.pipeline.schema import LabelSchema
+from jobs.pipeline.store import Store
+from tddfa3.detection import Mtcnn, RetinaFace
+from tddfa3.detection.mtcnn import Cascade
+from tddfa3.labeler import FaceLabeler
+
+
+class LibraryLoop:
+    """One variant of the library on its way from encoded images to published files.
+
+    Args:
+        options: of ``jobs.label``; ``outputs`` is one of :data:`benchmarks.settings.OUTPUTS`.
+    """
+
+    def __init__(self, settings: Settings, output: Path, **options: Any) -> None:
+        self.config = label_config(settings, **options)
+        engine = FaceEngine()
+        self.labeler: FaceLabeler = engine.build(self.config, settings.threads)
+        self.schema = LabelSchema(engine.facts(self.config), "benchmark", {})
+        self.store = Store.open(str(output))
+        self.networks = Clock(cuda=settings.device.startswith("cuda"))
+        self.faces = self.bytes = self.published = 0
+        time_networks(self.labeler, self.networks)
+
+    def __call__(self, photos: Sequence[Encoded]) -> None:
+        """Labels the photographs as one chunk, into names of its own."""
+        self.published += 1
+        self.faces = self.bytes = 0
+        rows: list[Row] = []
+        for start in range(0, len(photos), self.config.batch):
+            rows += self._batch(photos[start : start + self.config.batch])
+        self._publish("part.parquet", encode_part(to_table(rows, self.schema, {})))
+
+    def _batch(self, photos: Sequence[Encoded]) -> Iterator[Row]:
+        images = [decode(photo.data).image for photo in photos]
+        for photo, image, faces in zip(photos, images, self.labeler(images), strict=True):
+            assert image is not None
+            self.faces += len(faces)
+            height, width = image.shape[:2]
+            record = ImageRecord("shard", photo.name, width, height, "")
+            for _, file in image_files(self.config, record, image, faces):
+                self._publish(file.rel, file.encode())
+            yield from image_rows(record, faces)
+
+    def _publish(self, rel: str, data: bytes) -> None:
+        self.bytes += len(data)
+        self.store.publish_new(f"{self.published:04d}/{rel}", data)
+
+
+def time_networks(labeler: FaceLabeler, clock: Clock) -> None:
+    """Makes every network of a labeler report to the clock, in place."""
+    detector = labeler.detector
+    if isinstance(detector, RetinaFace):
+        detector.network = clock.wrap(detector.network)
+        detector.landmarks.network = clock.wrap(detector.landmarks.network)
+    elif isinstance(detector, Mtcnn):
+        detector.networks = Cascade(*map(clock.wrap, detector.networks))
+    labeler.backbone = clock.wrap(labeler.backbone)
+
+
+def variants(settings: Settings) -> dict[str, dict[str, Any]]:
+    """Title to options; the first is what the others are compared with."""
+    chosen: dict[str, dict[str, Any]] = {
+        "labels, RetinaFace + ResNet-50": {},
+        "everything": {"outputs": "everything"},
+        "labels, PyTorch instead of onnxruntime": {"engine": "torch"},
+    }
+    if settings.quick:
+        return chosen
+    return chosen | {
+        "no landmarks, no masks": {"outputs": "none"},
+        "labels, RetinaFace + MobileNetV3": {"backbone": "mbnetv3"},
+        "labels, MTCNN + ResNet-50": {"detector": "mtcnn"},
+        "labels, MTCNN + MobileNetV3": {"detector": "mtcnn", "backbone": "mbnetv3"},
+    }
+
+
+def measure_library(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
+    """One row per variant; all of them in turn, so that ratios are of one run."""
+    with TemporaryDirectory() as folder:
+        loops = {
+            title: LibraryLoop(settings, Path(folder) / str(number), **options)
+            for number, (title, options) in enumerate(variants(settings).items())
+        }
+        timings = measure_in_turn(
+            {title: lambda loop=loop: loop(photos) for title, loop in loops.items()},
+            seconds=settings.seconds * len(loops),
+        )
+    first = next(iter(timings.values()))
+    return [_row(title, loops[title], timings[title], first, len(photos)) for title in loops]
+
+
+def _row(title: str, loop: LibraryLoop, timing: Timing, first: Timing, images: int) -> dict:
+    # The clock also ran in the round that does not count.
+    networks = loop.networks.cpu / (timing.runs + 1)
+    return {
+        "variant": title,
+        "images_per_second": images / timing.wall,
+        "wall_ms": 1000 * timing.wall / images,
+        "cpu_ms": 1000 * timing.cpu / images,
+        "networks_cpu_ms": 1000 * networks / images,
+        "over_networks": timing.cpu / networks,
+        "speed_against_first": first.wall / timing.wall,
+        "faces": loop.faces,
+        "bytes_per_face": loop.bytes / max(1, loop.faces),
+        "runs": timing.runs,
+    }

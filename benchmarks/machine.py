@@ -1,0 +1,63 @@
+"""What machine this is, how busy it is, and how much memory a process holds."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+PACKAGES = ("tddfa3", "torch", "onnxruntime", "numpy", "numba", "ray", "pyarrow", "pillow")
+
+
+def describe() -> dict[str, Any]:
+    """The machine and the versions that a figure belongs to."""
+    cuda = torch.cuda.is_available()
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def load() -> float:
+    """Processes that wanted a core, on average over the last minute, this one included."""
+    return round(os.getloadavg()[0], 2)
+
+
+class Memory(NamedTuple):
+    """Bytes in RAM: all that the process maps, and that with shared pages counted in shares."""
+
+    resident: int
+    proportional: int
+
+
+def memory(pid: int | str = "self") -> Memory:
+    """Of a process on this machine (Linux). Raises OSError when it is gone."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    sizes = {
+        name.rstrip(":"): int(value) * 1024
+        for name, value, *_ in map(str.split, lines)
+        if value.isdigit()
+    }
+    return Memory(sizes["Rss"], sizes["Pss"])
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,106 @@
+"""Planning at the scale of a million images, and the driver's part with a labeller that does
+nothing."""
+
+from __future__ import annotations
+
+import io
+import os
+import resource
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.running import run_job
+from benchmarks.settings import actors
+from jobs.pipeline.chunks import part_name
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.engine import AssetFacts, Labeler
+from jobs.pipeline.planning import PendingShard, Planner
+from jobs.pipeline.run import Run, open_run
+
+
+class NothingEngine:
+    """Finds no face in any image, at once."""
+
+    def facts(self, config: LabelConfig) -> AssetFacts:
+        return AssetFacts(name="nothing", digest="nothing")
+
+    def build(self, config: LabelConfig, threads: int) -> Labeler:
+        return no_faces
+
+
+def no_faces(images: Sequence[NDArray[np.uint8]]) -> list[list[Any]]:
+    return [[] for _ in images]
+
+
+def measure_plans(folder: Path, shards: int, images: int) -> dict[str, Any]:
+    """Plans a new run, then plans it again with half of it committed.
+
+    Args:
+        folder: for input and output; empty.
+        shards: number of tar shards.
+        images: in each.
+    """
+    write_shards(folder / "planned", shards, images)
+    run = _run(folder / "planned", folder / "planned-out")
+    started = time.perf_counter()
+    plans = _plan(run)
+    planned = time.perf_counter() - started
+    for plan in plans:
+        for order in plan.pending[::2]:
+            run.store.publish(part_name(order.chunk), b"committed")
+    started = time.perf_counter()
+    left = _plan(_run(folder / "planned", folder / "planned-out"))
+    resumed = time.perf_counter() - started
+    return {
+        "shards": shards,
+        "images": sum(plan.images for plan in plans),
+        "chunks": sum(plan.chunks for plan in plans),
+        "chunks_left": sum(len(plan.pending) for plan in left),
+        "plan_seconds": planned,
+        "resume_seconds": resumed,
+        "planner_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def measure_loop(folder: Path, images: int, total: int) -> dict[str, Any]:
+    """Labels ``total`` images in shards of ``images`` each by Ray actors that do nothing."""
+    write_shards(folder / "looped", max(1, total // images), min(images, total))
+    row = run_job(_config(folder / "looped", folder / "looped-out"), NothingEngine())
+    return {f"loop_{name}": value for name, value in row.items() if name != "idle"}
+
+
+def write_shards(folder: Path, shards: int, images: int) -> None:
+    """Tar shards with the same small images, one file under many names."""
+    folder.mkdir()
+    first = folder / "000000.tar"
+    picture = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(picture, "PNG")
+    with tarfile.open(first, "w") as tar:
+        for i in range(images):
+            member = tarfile.TarInfo(f"{i:07d}.png")
+            member.size = len(picture.getvalue())
+            tar.addfile(member, io.BytesIO(picture.getvalue()))
+    for number in range(1, shards):
+        os.link(first, folder / f"{number:06d}.tar")
+
+
+def _plan(run: Run) -> list[PendingShard]:
+    planner = Planner(run.config, run.schema, run.store, run.read_options)
+    return [planner.plan(shard) for shard in run.shards]
+
+
+def _run(given: Path, output: Path) -> Run:
+    return open_run(_config(given, output), NothingEngine())
+
+
+def _config(given: Path, output: Path) -> LabelConfig:
+    return LabelConfig(
+        paths=(str(given), str(output)), assets="none", actors=actors(1), cpus_per_actor=1
+    )

@@ -1,0 +1,107 @@
+"""Runs the job in this process and watches it: rate, idle shares, memory of the actors."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.machine import Memory, memory
+from jobs.pipeline.actor import Assignment
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.engine import Engine
+from jobs.pipeline.planning import Planner
+from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
+from jobs.pipeline.ray_session import ray_session
+from jobs.pipeline.run import open_run
+from jobs.pipeline.scheduler import Scheduler
+from jobs.pipeline.work import ChunkDone, Event, Tick
+
+
+@dataclass
+class Watch:
+    """What happened since all actors were ready; what comes before is starting up."""
+
+    actors: int
+    started: float = field(default_factory=time.perf_counter)
+    ready: float | None = None
+    ended: float = 0.0
+    driver_cpu: float = 0.0
+    images: int = 0
+    faces: int = 0
+    chunks: int = 0
+    busy: Counter[str] = field(default_factory=Counter)
+    memory: dict[int, Memory] = field(default_factory=dict)
+
+    def see(self, event: Event) -> None:
+        """Takes the time with every event, so it must be called as it happens."""
+        now = time.perf_counter()
+        if isinstance(event, Tick):
+            if self.ready is None and event.actors_ready >= self.actors:
+                self.ready, self.driver_cpu = now, time.process_time()
+        elif isinstance(event, ChunkDone) and self.ready is not None:
+            self.ended = now
+            self.chunks += 1
+            self.images += event.result.counts["images"]
+            self.faces += event.result.counts["faces"]
+            self.busy.update(event.result.seconds)
+            with suppress(OSError):  # an actor elsewhere, or gone
+                self.memory[event.actor.pid] = memory(event.actor.pid)
+
+    def result(self) -> dict[str, Any]:
+        """Raises ``RuntimeError`` where nothing was labelled after all actors were ready."""
+        if self.ready is None or not self.images:
+            raise RuntimeError("all chunks were done before all actors were ready; give more")
+        seconds = self.ended - self.ready
+        used = list(self.memory.values())
+        return {
+            "images": self.images,
+            "faces": self.faces,
+            "chunks": self.chunks,
+            "images_per_second": self.images / seconds,
+            "startup_seconds": self.ready - self.started,
+            "idle": self._idle(seconds),
+            "resident_bytes_per_actor": max((m.resident for m in used), default=None),
+            "proportional_bytes_per_actor": max((m.proportional for m in used), default=None),
+            "driver_cpu_ms_per_image": 1000 * (time.process_time() - self.driver_cpu) / self.images,
+            "driver_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+    def _idle(self, seconds: float) -> dict[str, float]:
+        """Share of the time in which nothing of the kind was done, of all actors together.
+
+        Several threads of an actor can decode, or write objects, at once: less than 0 is said as 0.
+        """
+        whole = seconds * self.actors
+        stages = ("read", "decode", "label", "encode", "publish")
+        return {stage: max(0.0, 1 - self.busy[stage] / whole) for stage in stages}
+
+
+def run_job(config: LabelConfig, engine: Engine) -> dict[str, Any]:
+    """Labels the input of a config, as ``jobs.label`` does, and measures it.
+
+    Raises:
+        UserError: the config cannot be run.
+        RuntimeError: too few images to measure.
+    """
+    run = open_run(config, engine)
+    watch = Watch(config.actors.minimum)
+    with ray_session(config) as stop:
+        size = size_pool(config, cluster_nodes())
+        on_actor = config_on_actor(config, size)
+        assignment = Assignment(
+            on_actor, engine, run.schema, run.store, run.read_options, size.cpus
+        )
+        scheduler = Scheduler(
+            run.shards,
+            Planner(config, run.schema, run.store, run.read_options),
+            assignment,
+            size,
+            stopping=stop.requested,
+        )
+        for event in scheduler.run():
+            watch.see(event)
+    return watch.result()

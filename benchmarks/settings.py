@@ -1,0 +1,64 @@
+"""What is measured, and with how much patience."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.pipeline.config import ActorRange, LabelConfig
+
+OUTPUTS: Mapping[str, Mapping[str, Any]] = {
+    # Coefficients, camera and quality alone.
+    "none": {"landmarks": (), "masks": ()},
+    "labels": {},
+    "everything": {
+        "meshes": "both",
+        "mesh_format": "obj",
+        "textures": "jpg",
+        "overlays": "sheet",
+    },
+}
+"""Options of ``jobs.label`` by the name of what comes out."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run of all benchmarks.
+
+    Attributes:
+        assets: bundle with the networks and the face model.
+        photos: folder of photographs; None: those that there are.
+        threads: of the library, and of all actors together.
+        seconds: for each comparison.
+        job_images: labelled by each job.
+        planned_shards, planned_images: of the planning benchmark; images of each shard.
+        loop_images: through the scheduler with a labeller that does nothing.
+        quick: fewer variants.
+        device: where the library runs.
+    """
+
+    assets: Path
+    photos: Path | None
+    threads: int
+    seconds: float
+    job_images: int
+    planned_shards: int
+    planned_images: int
+    loop_images: int
+    quick: bool
+    device: str = "cpu"
+
+
+def label_config(settings: Settings, *, outputs: str = "labels", **options: Any) -> LabelConfig:
+    """The job's config for a variant; ``options`` are its own."""
+    return LabelConfig(
+        assets=str(settings.assets),
+        device="cuda" if settings.device.startswith("cuda") else "cpu",
+        **{**OUTPUTS[outputs], **options},
+    )
+
+
+def actors(count: int) -> ActorRange:
+    return ActorRange(count, count)
