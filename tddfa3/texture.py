@@ -17,6 +17,7 @@ from torch import Tensor
 from tddfa3.blend import SeamlessBlender, erode
 from tddfa3.face_model import FaceModel, Geometry
 from tddfa3.rasterize import Rasterizer
+from tddfa3.threads import FaceThreads
 from tddfa3.uv_chart import MapReader, UvChart
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class TextureMapper:
     data: its uv coordinates are used.
     rasterizer: draws the chart.
     size: side S of the maps that :meth:`uv_map` draws, in pixels.
+    On a CPU the rasterizer's number of threads share the faces of a batch.
     ValueError for uv coordinates that do not belong to the model.
     """
 
@@ -53,6 +55,7 @@ class TextureMapper:
             raise ValueError(f"uv must be ({model.n_vertices}, 2), not {tuple(self.uv.shape)}")
         self.rasterizer = rasterizer
         self.size = size
+        self._threads = FaceThreads(getattr(rasterizer, "threads", 1))
 
     def uv_map(self, colors: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Vertex colours (B, V, 3) 0..1 drawn into maps (B, S, S, 3) RGB, row 0 at v = 1.
@@ -65,10 +68,14 @@ class TextureMapper:
             raise ValueError(f"maps are float32 or uint8, not {dtype}")
         shape = (len(colors), self.size, self.size, 3)
         maps = torch.empty(shape, dtype=dtype, device=colors.device)
-        for one, drawn in zip(colors, maps, strict=True):
-            picture = self._chart.draw_padded(one)
+        chart = self._chart
+
+        def draw(k: int) -> None:
+            picture = chart.draw_padded(colors[k])
             # Truncated, as all of upstream's pictures are.
-            drawn.copy_(picture.clamp_(0, 1).mul_(255) if dtype == torch.uint8 else picture)
+            maps[k].copy_(picture.clamp_(0, 1).mul_(255) if dtype == torch.uint8 else picture)
+
+        self._threads.run(draw, len(colors))
         return maps
 
     def extract(
@@ -119,8 +126,13 @@ class TextureMapper:
         photo = sample_photo(crops, geometry.points)
         target = pca if blend == "pca" else self._other_side.read(photo)
         blended = torch.empty_like(target)
-        for k, one_visible in enumerate(visible):
-            blended[k] = self._blend_one(photo[k], target[k], one_visible)
+        # Made here, once, and not by several threads.
+        _ = self._blend_chart.pad(photo.new_zeros(BLEND_SIZE, BLEND_SIZE)), self._blender
+
+        def blend_one(k: int) -> None:
+            blended[k] = self._blend_one(photo[k], target[k], visible[k])
+
+        self._threads.run(blend_one, len(visible))
         return blended.clamp_(0, 1)
 
     def _blend_one(self, photo: Tensor, target: Tensor, visible: Tensor) -> Tensor:
