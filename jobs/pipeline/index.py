@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -58,6 +59,8 @@ class KeptIndex:
 
     def __init__(self, file: pq.ParquetFile, meta: dict[str, Any], uri: str) -> None:
         self._file = file
+        # Several threads at once in one ParquetFile crash the process.
+        self._reading = Lock()
         self._meta = meta
         self._uri = uri
         self.shard = Shard(**meta["shard"])
@@ -77,7 +80,9 @@ class KeptIndex:
     @cached_property
     def index(self) -> ShardIndex:
         """The whole index, all members included."""
-        members = list(_decode(self._file.read()))
+        with self._reading:
+            table = self._file.read()
+        members = list(_decode(table))
         return ShardIndex(self.shard.id, members, self.error, self.end_offset)
 
     def difference(self, shard: Shard) -> str | None:
@@ -103,7 +108,8 @@ class KeptIndex:
         """
         low = first // _ROWS_PER_GROUP
         high = min(-(-(first + count) // _ROWS_PER_GROUP), self._file.num_row_groups)
-        table = self._file.read_row_groups(list(range(low, high)))
+        with self._reading:
+            table = self._file.read_row_groups(list(range(low, high)))
         members = list(_decode(table.slice(first - low * _ROWS_PER_GROUP, count)))
         if len(members) != count:
             why = f"{self.images} members, {count} wanted from {first} on"

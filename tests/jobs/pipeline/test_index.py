@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,14 @@ def test_a_plan_of_many_shards_reads_one_footer_each(
 def test_shards_and_members_can_be_sent_to_other_processes() -> None:
     shard, index = many(2)
     assert pickle.loads(pickle.dumps((shard, index.members))) == (shard, index.members)
+
+
+def test_threads_may_read_one_index_at_once(store: Store) -> None:
+    shard, index = many(20_000)
+    save_index(store, shard, index, *LIMITS)
+    kept = load_index(store, shard.id)
+    assert kept is not None
+    firsts = range(0, 19_900, 97)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda first: kept.members(first, 100), firsts))
+    assert found == [index.members[first : first + 100] for first in firsts]
