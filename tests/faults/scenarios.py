@@ -141,6 +141,20 @@ def stopped_by(number: signal.Signals) -> Callable[[Arena], None]:
     return scenario
 
 
+def stopped_at_once(arena: Arena) -> None:
+    """SIGINT again and again, while an image holds up the orderly end of the first one."""
+    arena.write_shard("a", 30, {22: FREEZES}, {22: "crashed"})
+    process = arena.start("--ray-address", "local")
+    arena.wait_for_parts(3, process)
+    time.sleep(2)  # now the actor has come to that image
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.5)
+    stopped = finish(process).expect(4)
+    assert "stopped:" not in stopped.out, "the orderly end sums up; this was to be quicker"
+    the_same_command_finishes(arena, "--stall", "3")
+
+
 def two_drivers(arena: Arena) -> None:
     """Two drivers label into one output at the same time."""
     arena.write_shard("a", 30)
@@ -286,6 +300,7 @@ LOCAL: dict[str, Callable[[Arena], None]] = {
     "driver killed anywhere": driver_killed_anywhere,
     "SIGINT": stopped_by(signal.SIGINT),
     "SIGTERM": stopped_by(signal.SIGTERM),
+    "SIGINT twice": stopped_at_once,
     "two drivers on one output": two_drivers,
     "driver killed while it retries": retrying_driver_killed,
     "disk full": disk_full,

@@ -51,13 +51,11 @@ def add_node(cluster: RayCluster) -> Iterator[Callable[..., Node]]:
         cluster.nodes.remove(node)
 
 
-@pytest.fixture
-def use_token(cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process may talk to the cluster, and submits the program that only waits."""
-    monkeypatch.setattr(submit, "PROGRAM", "fake_label")
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", cluster.token)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+def submitted(cluster: RayCluster, *arguments: str, code: int = 0) -> str:
+    """What ``jobs.submit`` prints for ``arguments``, the program being the one that only waits."""
+    done = cluster.run("-m", "submit_fake", "--address", cluster.dashboard, *arguments)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
 
 
 class Task:
@@ -92,32 +90,26 @@ def nodes_with_work(task: Task) -> set[str]:
     return {record["node"] for record in task.log() if record["event"] == "chunk"}
 
 
-@pytest.mark.usefixtures("use_token")
 def test_a_node_dies_another_joins_and_rows_are_exact(
-    cluster: RayCluster,
-    add_node: Callable[..., Node],
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    cluster: RayCluster, add_node: Callable[..., Node], tmp_path: Path
 ) -> None:
     # 60 s for one actor: long enough for the third node, whatever the machine.
     task = Task(tmp_path, 1200)
     add_node("--num-cpus=1")
     lost = add_node("--num-cpus=1")
-    arguments = ["--address", cluster.dashboard, *task.command]
-    arguments += ["--actors", "1:2", "--cpus-per-actor", "1"]
-    assert submit.main([*arguments, "--no-wait"]) == 0
-    job = capfd.readouterr().out.split()[1]
+    options = ["--actors", "1:2", "--cpus-per-actor", "1", "--no-wait"]
+    job = submitted(cluster, *task.command, *options).split()[1]
     wait_until(lambda: len(nodes_with_work(task)) == 2, "both nodes label")
     before = nodes_with_work(task)
     lost.kill()
     add_node("--num-cpus=1")
-    assert submit.main(["--address", cluster.dashboard, "--attach", job]) == 0
+    shown = submitted(cluster, "--attach", job)
     task.assert_exact()
     assert len(nodes_with_work(task) - before) == 1, "the node that joined had work"
     deaths = [record for record in task.log() if record["event"] == "actor_died"]
     assert deaths
     assert all(record["node_died"] for record in deaths), "no chunk is blamed for it"
-    assert "done: 1,200 images, 1,200 faces" in capfd.readouterr().out
+    assert "done: 1,200 images, 1,200 faces" in shown
 
 
 def test_ray_job_submit_ray_job_stop_and_again(
@@ -177,22 +169,15 @@ def test_the_real_labeler_by_jobs_submit_and_its_exit_codes(
 
 
 def test_jobs_submit_stop(
-    cluster: RayCluster,
-    add_node: Callable[..., Node],
-    use_token: None,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
+    cluster: RayCluster, add_node: Callable[..., Node], tmp_path: Path
 ) -> None:
     task = Task(tmp_path, 400)
     add_node("--num-cpus=1")
-    door = ["--address", cluster.dashboard]
-    assert submit.main([*door, *task.command, "--no-wait"]) == 0
-    job = capfd.readouterr().out.split()[1]
+    job = submitted(cluster, *task.command, "--no-wait").split()[1]
     wait_until(lambda: task.parts() >= 1, "a chunk is committed")
-    assert submit.main([*door, "--stop", job]) == 0
-    assert f"stopped {job}" in capfd.readouterr().out
+    assert f"stopped {job}" in submitted(cluster, "--stop", job)
     assert task.parts() < 50
-    assert submit.main([*door, "--attach", job]) == 4
+    submitted(cluster, "--attach", job, code=4)
 
 
 @pytest.mark.parametrize(("share", "actors"), [("1", 2), ("0.5", 4)])

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
+import huggingface_hub
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -52,8 +54,9 @@ def folder(small_bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory) 
     before = Path.cwd()
     os.chdir(folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
-        patch.setenv("HF_HUB_OFFLINE", "1")
+        # Not by environment variables: they are read once, on import, for all tests of the process.
+        patch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", str(folder / "cache"))
         yield folder
     os.chdir(before)
 

@@ -1,0 +1,14 @@
+"""``jobs.submit`` of the labeler that only waits, as a program of its own.
+
+Ray reads the token once per process, so a process that has met another cluster is no use here.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from jobs import submit
+
+if __name__ == "__main__":
+    submit.PROGRAM = "fake_label"
+    sys.exit(submit.main())
