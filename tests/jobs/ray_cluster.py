@@ -112,7 +112,7 @@ class RayCluster:
     def __enter__(self) -> RayCluster:
         # Short: the names of Unix sockets have little room.
         self.folder = Path(tempfile.mkdtemp(prefix="tddfa3-", dir="/tmp"))
-        self.gcs_port, dashboard, client, self.agent_port = free_ports(4)
+        self.gcs_port, dashboard, client, self.agent_port, self.metrics_port = free_ports(5)
         self.address = f"{NODE_ADDRESS.format(2)}:{self.gcs_port}"
         self.dashboard = f"http://{HOST}:{dashboard}"
         try:
@@ -121,6 +121,7 @@ class RayCluster:
                 *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"),
                 f"--ray-client-server-port={client}",
                 f"--dashboard-agent-listen-port={self.agent_port}",
+                f"--metrics-export-port={self.metrics_port}",
                 *self.head_options,
             )
             wait_until(lambda: self.status_of("/api/version") == 200, "the dashboard answers")
@@ -197,6 +198,15 @@ class RayCluster:
             return error.code
         except OSError:
             return 0
+
+    def metrics(self) -> str:
+        """What the head's metrics agent would tell Prometheus; empty where nobody answers."""
+        try:
+            page = f"http://{NODE_ADDRESS.format(2)}:{self.metrics_port}/metrics"
+            with urllib.request.urlopen(page, timeout=10) as answer:
+                return str(answer.read(), "utf-8")
+        except OSError:
+            return ""
 
     def run(
         self, *command: str, timeout: float = 240, **environment: str

@@ -8,6 +8,7 @@ token, or another Ray, is told so in one line.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -283,6 +284,42 @@ def test_only_the_health_path_answers_without_a_token(cluster: RayCluster) -> No
     assert cluster.status_of("/api/jobs/", cluster.dashboard) == 401
     assert cluster.status_of("/api/jobs/", cluster.dashboard, token="f" * 64) == 403
     assert cluster.status_of("/api/jobs/") == 200
+
+
+def test_prometheus_sees_images_faces_seconds_and_queues(
+    cluster: RayCluster, add_node: Callable[..., Node], tmp_path: Path
+) -> None:
+    task = Task(tmp_path, 400)
+    add_node("--num-cpus=1")
+    before = set(metrics_of_drivers(cluster))
+    command = ["-m", "fake_label", *task.command, "--ray-address", cluster.address]
+    run = cluster.start(tmp_path / "log", *command)
+
+    def mine() -> dict[str, float]:
+        drivers = metrics_of_drivers(cluster)
+        return next((drivers[key] for key in drivers.keys() - before), {})
+
+    try:
+        wait_until(lambda: mine().get("images_total ok", 0) > 0, "images are counted", 180)
+        shown = mine()
+        assert 0 < shown["images_total ok"] == shown["faces_total"] <= 400
+        assert {"chunks queued", "chunks in_flight", "actors"} < shown.keys()
+        assert shown["stage_seconds_total label"] > 0.05
+    finally:
+        run.kill()
+        run.wait()
+
+
+def metrics_of_drivers(cluster: RayCluster) -> dict[str, dict[str, float]]:
+    """Of each driver's process: name and last label of this program's metrics -> value."""
+    found: dict[str, dict[str, float]] = {}
+    for name, labels, value in re.findall(
+        r"^ray_tddfa3_(\w+)\{(.*)\} (\S+)$", cluster.metrics(), re.MULTILINE
+    ):
+        label = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        key = label.get("status") or label.get("stage") or label.get("state") or ""
+        found.setdefault(label["WorkerId"], {})[f"{name} {key}".strip()] = float(value)
+    return found
 
 
 def test_the_doctor_asks_every_node(
