@@ -21,6 +21,7 @@ import pytest
 import torch
 from made_run import FACES, make_run
 
+from jobs.pipeline.export_files import decode_png
 from jobs.pipeline.recipes import FaceTensors, part_files, shape_of
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
@@ -134,16 +135,22 @@ def test_spark(folder: Path, faces: list[dict[str, Any]]) -> None:
 
 
 def test_hugging_face_as_stored(folder: Path, faces: list[dict[str, Any]]) -> None:
-    pytest.importorskip("datasets")
     names = run("Hugging Face datasets 1")
     assert len(names["faces"]) == FACES
     [row] = [row for row in faces if row["image_id"] == names["faces"][0]["image_id"]]
     np.testing.assert_array_equal(names["points"].ravel(), np.float32(row["ldm68"]))
 
 
-def test_hugging_face_typed(folder: Path, faces: list[dict[str, Any]]) -> None:
-    datasets = pytest.importorskip("datasets")
+def test_hugging_face_with_decoded_masks(folder: Path, faces: list[dict[str, Any]]) -> None:
     names = run("Hugging Face datasets 2")
+    assert len(names["faces"]) == FACES
+    assert names["rows"].features["status"].names[:2] == ["ok", "no_face"]
+    [row] = [row for row in faces if row["image_id"] == names["faces"][0]["image_id"]]
+    np.testing.assert_array_equal(np.asarray(names["mask"]), decode_png(row["seg_visible"]))
+
+
+def test_hugging_face_typed(folder: Path, faces: list[dict[str, Any]]) -> None:
+    names = run("Hugging Face datasets 3")
     typed = names["faces"]
     assert len(typed) == FACES
     assert isinstance(typed.features["seg"], datasets.Image)

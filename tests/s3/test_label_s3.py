@@ -1,0 +1,75 @@
+"""The whole job with assets, input and output in buckets, as it is typed; then a page about it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from seaweed import SECRET_KEY, SeaweedServer
+
+from jobs import report
+from jobs.pipeline.store import Store
+from jobs.verify import verify
+from tddfa3.assets.bundle import BUNDLE_JSON, AssetBundle
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGES = 5
+
+
+def tar_of_crops() -> bytes:
+    sink, noise = io.BytesIO(), np.random.default_rng(0)
+    with tarfile.open(fileobj=sink, mode="w") as archive:
+        for number in range(IMAGES):
+            encoded = io.BytesIO()
+            pixels = noise.integers(0, 255, (224, 224, 3), np.uint8)
+            Image.fromarray(pixels).save(encoded, "PNG")
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = encoded.tell()
+            archive.addfile(member, io.BytesIO(encoded.getvalue()))
+    return sink.getvalue()
+
+
+@pytest.mark.slow
+def test_everything_in_buckets(
+    s3_store: Store, s3_server: SeaweedServer, small_bundle: AssetBundle, tmp_path: Path
+) -> None:
+    for name in (BUNDLE_JSON, *small_bundle.files):
+        s3_store.publish(f"bundle/{name}", (small_bundle.path / name).read_bytes())
+    s3_store.publish("in/crops.tar", tar_of_crops())
+    output = s3_store.uri("out")
+    door = ["--s3-endpoint", s3_server.endpoint]
+    command = [sys.executable, "-m", "jobs.label", s3_store.uri("in"), output, *door]
+    command += ["--assets", s3_store.uri("bundle"), "--backbone", "mbnetv3", "--detector", "none"]
+    command += ["--meshes", "pca", "--mesh-format", "glb", "--overlays", "jpg"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "TDDFA3_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"done: {IMAGES} images, {IMAGES} faces" in done.stdout
+    [copy] = (tmp_path / "cache" / "bundles").glob("*/bundle.json")
+    assert AssetBundle.load(copy.parent).digest == small_bundle.digest
+    proof, unlisted = verify(output, s3_server.endpoint)
+    assert (proof.problems, proof.missing, unlisted) == ([], [], 0)
+
+    page = tmp_path / "report.html"
+    options = ["--out", str(page), "--assets", str(small_bundle.path)]
+    assert report.main([output, *options, *door]) == 0
+    html = page.read_text()
+    assert html.count("crops.tar/0") > 0
+    written = [entry.rel for entry in Store.open(output, s3_endpoint=s3_server.endpoint).list()]
+    assert any(name.startswith("_run/logs/") for name in written)
+    said = [done.stdout, done.stderr, html]
+    said += [s3_store.read(f"out/{rel}").decode("latin-1") for rel in written]
+    assert not any(SECRET_KEY in text for text in said)
