@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ from tddfa3.assets.upstream import (
 from tddfa3.errors import AssetError
 
 # First digits of the content hashes of seed 0, which the golden outputs were computed with.
-FACE_MODEL_HASH = "22c0b657a977"
+# The face model's is of the content without signs of zeros, which come out of the last bits of a
+# matrix product and differ between processors; with them it is 22c0b657a977 on some.
+FACE_MODEL_HASH = "0f984f4b7f2c"
+SIGNED = ("u", "id", "exp", "u_alb", "alb", "uv_coords")
 SIMILARITY_HASH = "89d90e083834"
 NETWORK_HASHES = {
     RESNET50_PTH: "bc76c31dcb49",
@@ -43,6 +47,11 @@ NETWORK_HASHES = {
     LANDMARKS106_PTH: "3a4d510b6a2e",
     RETINAFACE_PTH: "083bd387770e",
 }
+
+
+def face_hash(model: Mapping[str, Any]) -> str:
+    real = {name: value + 0.0 for name, value in model.items() if name in SIGNED}
+    return content_hash({**model, **real})
 
 
 def upstream_dictionary(data: FaceModelData) -> dict[str, Any]:
@@ -66,7 +75,7 @@ def upstream_dictionary(data: FaceModelData) -> dict[str, Any]:
 def test_seed_0_bundle_holds_the_face_that_the_golden_outputs_need(bundle: AssetBundle) -> None:
     data = bundle.face_model()
     model = upstream_dictionary(data)
-    assert content_hash(model).startswith(FACE_MODEL_HASH)
+    assert face_hash(model).startswith(FACE_MODEL_HASH)
     landmarks = similarity_landmarks(model)
     assert content_hash({"lm": landmarks}).startswith(SIMILARITY_HASH)
     np.testing.assert_array_equal(data.standard_points, standard_points(landmarks))
@@ -94,7 +103,7 @@ def test_seed_0_is_generated_with_the_same_hashes() -> None:
             RETINAFACE_PTH: synthetic_retinaface(random),
         }
     found = {name: content_hash(upstream_content(name, t))[:12] for name, t in networks.items()}
-    assert content_hash(model).startswith(FACE_MODEL_HASH)
+    assert face_hash(model).startswith(FACE_MODEL_HASH)
     assert found == NETWORK_HASHES
 
 
