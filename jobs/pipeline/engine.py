@@ -32,6 +32,8 @@ class AssetFacts:
     )
     landmarks: Mapping[str, int] = field(default_factory=lambda: {"68": 68, "106": 106, "134": 134})
     part_names: tuple[str, ...] = ()
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """Options of the config that were left to the assets (auto), and what these choose."""
 
 
 Labeler = Any
@@ -52,11 +54,16 @@ class FaceEngine:
     def facts(self, config: LabelConfig) -> AssetFacts:
         """Reads the bundle's description (no weights) and refuses what it cannot do."""
         from tddfa3.assets.bundle import AssetBundle
+        from tddfa3.refine import NO_POINTS
 
         bundle = AssetBundle.load(local_bundle(config.assets, config.s3_endpoint or None))
-        _check_offered("--backbone", config.backbone, bundle.backbones, config.assets)
-        if config.detector != "none":
-            _check_offered("--detector", config.detector, bundle.detectors, config.assets)
+        chosen = {
+            "detector": bundle.choose_detector(config.detector),
+            "backbone": bundle.choose_backbone(config.backbone),
+            "lighting": bundle.choose_lighting(config.lighting),
+        }
+        if config.refine == "points" and chosen["detector"] == "none":
+            raise UserError(NO_POINTS)
         if config.ray_address == "local":
             check_device(config)
         described = bundle.describe()
@@ -69,6 +76,7 @@ class FaceEngine:
             coefficients=bundle.sizes.as_dict(),
             landmarks=described["landmarks"],
             part_names=tuple(described["parts"]),
+            chosen=chosen,
         )
 
     def build(self, config: LabelConfig, threads: int) -> Labeler:
@@ -94,6 +102,8 @@ class FaceEngine:
             rasterizer=config.rasterizer,
             engine=config.engine,
             precision=config.precision,
+            refine=config.refine,
+            lighting=config.lighting,
             batch=config.batch,
             threads=threads,
         )
@@ -123,8 +133,3 @@ def check_device(config: LabelConfig) -> None:
         from tddfa3.labeler import choose_device
 
         Engine(config.engine, choose_device(config.device), precision=config.precision)
-
-
-def _check_offered(option: str, value: str, offered: Sequence[str], assets: str) -> None:
-    if value not in offered:
-        raise UserError(f"{option} {value}: {assets} holds only {', '.join(offered) or 'none'}")

@@ -72,7 +72,7 @@ def use_client(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeClient], FakeCl
 
 
 def test_the_command_runs_jobs_label_in_the_cluster_it_is_given_to() -> None:
-    words = shlex.split(submit.entrypoint_of([*RUN, "--actors", "2:8"]))
+    words = shlex.split(submit.entrypoint_of([*RUN, "--actors", "2:8"])[0])
     assert words == [
         *("python", "-m", "jobs.label", *RUN, "--actors", "2:8", "--ray-address", "auto"),
     ]
@@ -80,7 +80,7 @@ def test_the_command_runs_jobs_label_in_the_cluster_it_is_given_to() -> None:
 
 def test_awkward_names_reach_the_command_whole() -> None:
     awkward = "s3://data/a b;rm -rf $HOME/'x'"
-    words = shlex.split(submit.entrypoint_of([awkward, *RUN[1:]]))
+    words = shlex.split(submit.entrypoint_of([awkward, *RUN[1:]])[0])
     assert words[3] == awkward
 
 
@@ -91,7 +91,7 @@ def test_awkward_names_reach_the_command_whole() -> None:
         ([*RUN[:2], "--assets", "assets/one"], "'assets/one' is relative"),
         ([*RUN, "--ray-address", "10.0.0.1:6379"], "--ray-address"),
         ([*RUN, "--ray-address=local"], "--ray-address"),
-        ([*RUN[:2]], "--assets"),
+        ([*RUN[:2], "--assets", ""], "--assets"),
         (["--resume", "s3://data/labels"], "submit the run's own command again"),
     ],
 )
@@ -141,7 +141,7 @@ def test_the_code_is_sent_and_nothing_else(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / name).write_text(name)
     monkeypatch.setattr(submit, "ROOT", tmp_path)
     client = FakeClient([RUNNING])
-    assert submit.submit(client, "python -m jobs.label", {"A": "1"}) == "job-1"
+    assert submit.submit(client, "python -m jobs.label", {"A": "1"}, "/a") == "job-1"
     assert client.files == {"tddfa3/assets/bundle.py", "jobs/label.py"}
     assert client.submitted["runtime_env"]["env_vars"] == {"A": "1"}
 
