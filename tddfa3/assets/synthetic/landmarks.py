@@ -88,21 +88,30 @@ def _forehead_and_cheeks() -> FloatArray:
     return np.concatenate([forehead, cheeks, middle])
 
 
-def contour_and_parallel(lattice: Lattice) -> tuple[IntArray, list[IntArray]]:
-    """(33,) contour vertices, image-left ear over chin to the other ear, and each one's row."""
-    drop = np.sin(np.linspace(0, np.pi / 2, CHIN + 1))
-    heights = 0.30 - (0.30 + 0.84) * drop  # from the ears down to the chin
+def contour_and_parallel(
+    lattice: Lattice, heights: FloatArray | None = None, reach: FloatArray | None = None
+) -> tuple[IntArray, list[IntArray]]:
+    """(33,) contour vertices, image-left ear over chin to the other ear, and each one's row.
+
+    ``heights`` (17,) are the rows' y on the undeformed face, from an ear down to the chin;
+    ``reach`` (17,) is where on its half row a contour vertex lies, 0 in the middle, 1 at the rim.
+    """
+    if heights is None:
+        drop = np.sin(np.linspace(0, np.pi / 2, CHIN + 1))
+        heights = 0.30 - (0.30 + 0.84) * drop
+    if reach is None:
+        reach = np.full(CHIN + 1, 0.93)
     rows = [lattice.row[np.argmin(np.abs(lattice.y - height))] for height in heights]
     contour, parallel = [], []
     for i in range(N_CONTOUR):
         level = i if i <= CHIN else N_CONTOUR - 1 - i
-        strip, vertex = _contour_strip(lattice, rows[level], np.sign(i - CHIN))
+        strip, vertex = _contour_strip(lattice, rows[level], np.sign(i - CHIN), reach[level])
         contour.append(vertex)
         parallel.append(np.sort(strip).astype(np.int64))
     return np.array(contour), parallel
 
 
-def _contour_strip(lattice: Lattice, row: int, side: int) -> tuple[IntArray, int]:
+def _contour_strip(lattice: Lattice, row: int, side: int, reach: float) -> tuple[IntArray, int]:
     """Vertices of one lattice row on one ``side`` (-1 image-left, 0 chin, 1 image-right), and the
     contour's own vertex among them."""
     around = lattice.around
@@ -113,7 +122,7 @@ def _contour_strip(lattice: Lattice, row: int, side: int) -> tuple[IntArray, int
         return strip, strip[np.argmin(np.abs(around[strip]))]
     strip = vertices[side * around[vertices] > 0.12 * edge]
     strip = strip[np.abs(around[strip]) > 0.45 * edge]
-    return strip, strip[np.argmin(np.abs(np.abs(around[strip]) - 0.93 * edge))]
+    return strip, strip[np.argmin(np.abs(np.abs(around[strip]) - reach * edge))]
 
 
 def landmark_vertices(lattice: Lattice, contour: IntArray) -> dict[str, IntArray]:
