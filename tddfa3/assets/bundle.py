@@ -15,7 +15,7 @@ from safetensors.numpy import load_file as load_numpy_file
 from safetensors.torch import load_file as load_torch_file
 
 from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.assets.default import OPEN, bundle_folder
+from tddfa3.assets.default import OPEN, bundle_folder, default_folder
 from tddfa3.assets.packing import unpack
 from tddfa3.coefficients import CoefficientSizes
 from tddfa3.errors import AssetError, UserError
@@ -313,6 +313,11 @@ def _check_networks(path: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _no_bundle(folder: Path) -> str:
+    if folder == default_folder():
+        return (
+            f"the bundle {OPEN!r}, which comes with tddfa3, is not at {folder}; install tddfa3 again "
+            "or name another bundle"
+        )
     if not folder.is_dir():
         return (
             f"no asset bundle at {folder}; make one with `python -m tddfa3.assets synthesize "

@@ -55,8 +55,7 @@ class BundleContents:
     ``recipe`` states what the bundle is made from: two bundles of one recipe are the same bundle.
     ``networks`` maps file names to tensors; ``origins`` overrides ``origin`` for single files.
     ``backbones`` maps those that may be among the networks to their architectures, best first.
-    ``packed`` keeps the face model in 16 bits, and the bases in ``as_bytes`` in eight. ``card`` is
-    a text for people, kept as README.md.
+    ``packed`` keeps the face model in 16 bits. ``card`` is a text for people, kept as README.md.
     """
 
     name: str
@@ -70,7 +69,6 @@ class BundleContents:
     backbones: Mapping[str, str] = field(default_factory=lambda: dict(BACKBONES))
     lighting: str = LIGHTINGS[0]
     packed: bool = False
-    as_bytes: tuple[str, ...] = ()
     card: str = ""
 
 
@@ -157,7 +155,7 @@ def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, 
     # Written here, as safetensors' own save_file makes files that only their owner may read.
     arrays = contents.face_model.to_arrays()
     if contents.packed:
-        arrays = pack(arrays, contents.as_bytes)
+        arrays = pack(arrays)
     (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(arrays))
     if contents.card:
         (folder / CARD_FILE).write_text(contents.card, encoding="utf-8")

@@ -13,11 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tddfa3.assets import mtcnn_weights
+from tddfa3.assets import mtcnn_weights, upstream
 from tddfa3.assets.bundle import DETECTOR_FILES, AssetBundle, backbone_file, file_sha256
 from tddfa3.assets.bundle_writer import BundleContents, Origin, existing_bundle, write_bundle
 from tddfa3.assets.convert import read_mtcnn
 from tddfa3.assets.open import open_face_model
+from tddfa3.assets.synthetic.face import similarity_landmarks
 from tddfa3.errors import AssetError
 
 # Raise it with every change that gives another bundle from the same weights.
@@ -59,13 +60,14 @@ def make_open_bundle(dest: str | Path, weights: Path, *, card: Path | None = Non
     there = existing_bundle(dest, recipe)
     if there is not None:
         return there
+    model = open_face_model()
     backbone, (detector,) = backbone_file(BACKBONE), DETECTOR_FILES["mtcnn"]
     contents = BundleContents(
         name="open",
         origin=ORIGIN,
         notice=NOTICE,
         recipe=recipe,
-        face_model=open_face_model(),
+        face_model=upstream.face_model_from_upstream(model, similarity_landmarks(model)),
         networks={backbone: _halved(network), detector: _halved(read_mtcnn())},
         origins={
             backbone: NETWORK_ORIGIN,
@@ -75,7 +77,6 @@ def make_open_bundle(dest: str | Path, weights: Path, *, card: Path | None = Non
         backbones={BACKBONE: ARCHITECTURE},
         lighting="solve",
         packed=True,
-        as_bytes=("albedo_basis",),
         card=text,
     )
     return write_bundle(dest, contents)
