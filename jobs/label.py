@@ -25,8 +25,8 @@ from tddfa3.assets.default import OPEN
 from tddfa3.errors import UserError
 
 OPEN_NOTE = (
-    "the assets are `open`, which come with tddfa3 and are free to use: pose and coarse expression, "
-    "not identity. 3DDFA-V3's: python -m tddfa3.assets fetch assets/3ddfa-v3, then "
+    "the assets are `open`, which come with tddfa3 and are free to use: pose and coarse "
+    "expression, not identity. 3DDFA-V3's: python -m tddfa3.assets fetch assets/3ddfa-v3, then "
     "--assets assets/3ddfa-v3"
 )
 """Said once a run."""

@@ -7,7 +7,7 @@ labelers that crash, hang or do nothing.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ class AssetFacts:
     )
     landmarks: Mapping[str, int] = field(default_factory=lambda: {"68": 68, "106": 106, "134": 134})
     part_names: tuple[str, ...] = ()
-    chosen: Mapping[str, str] = field(default_factory=dict)
+    chosen: Mapping[str, Any] = field(default_factory=dict)
     """Options of the config that were left to the assets (auto), and what these choose."""
 
 

@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_numpy_file
 from safetensors.torch import load_file as load_torch_file
 
-from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.assets.default import OPEN, bundle_folder, default_folder
+from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.assets.packing import unpack
 from tddfa3.coefficients import CoefficientSizes
 from tddfa3.errors import AssetError, UserError
@@ -162,7 +162,7 @@ class AssetBundle:
 
     @property
     def lighting(self) -> str:
-        """"network", or "solve" where light is better solved on the crop than predicted."""
+        """ "network", or "solve" where light is better solved on the crop than predicted."""
         return self.manifest.get("lighting", LIGHTINGS[0])
 
     def backbone(self, name: str) -> Backbone:
@@ -181,7 +181,9 @@ class AssetBundle:
     def choose_lighting(self, name: str = AUTO) -> str:
         """ "network" or "solve"; for "auto" the one that the bundle declares. Raises UserError."""
         if name not in (AUTO, *LIGHTINGS):
-            raise UserError(f"lighting: {name!r} is unknown; choose of auto, {', '.join(LIGHTINGS)}")
+            raise UserError(
+                f"lighting: {name!r} is unknown; choose of auto, {', '.join(LIGHTINGS)}"
+            )
         return self.lighting if name == AUTO else name
 
     def _chosen(self, kind: str, name: str, offered: tuple[str, ...]) -> str:
@@ -315,8 +317,8 @@ def _check_networks(path: Path, manifest: Mapping[str, Any]) -> None:
 def _no_bundle(folder: Path) -> str:
     if folder == default_folder():
         return (
-            f"the bundle {OPEN!r}, which comes with tddfa3, is not at {folder}; install tddfa3 again "
-            "or name another bundle"
+            f"the bundle {OPEN!r}, which comes with tddfa3, is not at {folder}; install tddfa3 "
+            "again or name another bundle"
         )
     if not folder.is_dir():
         return (

@@ -153,6 +153,4 @@ def test_a_mesh_from_a_row_is_the_mesh_of_the_run(folder: Path) -> None:
     ).to_pylist()  # fmt: skip
     rebuild = FaceRebuilder(AssetBundle.load("open"), Outputs(meshes=("pca",)))
     [face] = rebuild([FaceNumbers.from_row(row)])
-    np.testing.assert_allclose(
-        face.landmarks["68"].ravel(), row["ldm68"], rtol=0, atol=1e-2
-    )
+    np.testing.assert_allclose(face.landmarks["68"].ravel(), row["ldm68"], rtol=0, atol=1e-2)

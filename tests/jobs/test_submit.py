@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from jobs import submit
+from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 
 RUN = ["s3://data/photos", "s3://data/labels", "--assets", "/assets/one"]
@@ -144,6 +146,26 @@ def test_the_code_is_sent_and_nothing_else(tmp_path: Path, monkeypatch: pytest.M
     assert submit.submit(client, "python -m jobs.label", {"A": "1"}, "/a") == "job-1"
     assert client.files == {"tddfa3/assets/bundle.py", "jobs/label.py"}
     assert client.submitted["runtime_env"]["env_vars"] == {"A": "1"}
+
+
+def test_the_default_assets_are_sent_where_they_are_wanted(
+    open_bundle: AssetBundle, tmp_path: Path
+) -> None:
+    client = FakeClient([RUNNING])
+    command, assets = submit.entrypoint_of(RUN[:2])
+    assert "--assets" not in command
+    submit.submit(client, command, {}, assets)
+    sent = {name for name in client.files if not name.endswith(".py")}
+    assert sent == {f"assets/open/{name}" for name in ("bundle.json", *open_bundle.files)}
+    # The code finds them beside itself, wherever the cluster unpacks both.
+    submit.copy_code(tmp_path, "open")
+    found = subprocess.run(
+        [sys.executable, "-c", "from jobs.pipeline.asset_cache import local_bundle as f;"
+         "print(f('open'))"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.strip() == str(tmp_path / "assets" / "open")
 
 
 def test_no_data_file_is_missing_on_the_cluster() -> None:

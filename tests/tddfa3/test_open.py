@@ -126,7 +126,9 @@ def test_again_from_its_numbers(
 @pytest.mark.parametrize("batch", [0, 1, 5])
 def test_onnx_is_torch(open_bundle: AssetBundle, batch: int) -> None:
     crops = torch.rand(batch, 3, 224, 224, generator=torch.Generator().manual_seed(batch))
-    networks = [build_backbone("auto", open_bundle, "cpu", Engine(name)) for name in ("onnx", "torch")]
+    networks = [
+        build_backbone("auto", open_bundle, "cpu", Engine(name)) for name in ("onnx", "torch")
+    ]
     found, expected = (network(crops) for network in networks)
     assert found.shape == (batch, open_bundle.sizes.total)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -1,11 +1,13 @@
-"""The bundle that comes with tddfa3: what is in it, how it is made, and what may be wrong with it."""
+"""The bundle that comes with tddfa3: what is in it, how it is made, how it may be damaged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -81,8 +83,9 @@ def test_it_is_what_the_code_and_the_weights_give(
             np.testing.assert_array_equal(array, wanted, err_msg=name)
         else:
             np.testing.assert_allclose(array, wanted, rtol=2**-9, atol=2e-4, err_msg=name)
-    assert made.digests["backbone_efficientlite.safetensors"] == (
-        open_bundle.digests["backbone_efficientlite.safetensors"]
+    assert (
+        made.digests["backbone_efficientlite.safetensors"]
+        == (open_bundle.digests["backbone_efficientlite.safetensors"])
     )
 
 
@@ -219,6 +222,14 @@ def test_it_is_found_wherever_pip_put_it(
     listed = [Installed("tddfa3/__init__.py"), Installed("x/share/tddfa3/assets/open/bundle.json")]
     monkeypatch.setattr(default.metadata, "files", lambda name: listed)
     assert AssetBundle.load("open").path == tmp_path / "share/tddfa3/assets/open"
+
+
+def test_pip_takes_all_of_its_files(open_bundle: AssetBundle) -> None:
+    text = (open_bundle.path.parents[1] / "pyproject.toml").read_text()
+    [listed] = re.findall(r'"share/tddfa3/assets/open" = \[(.*?)\]', text, re.DOTALL)
+    patterns = re.findall(r'"assets/open/(.*?)"', listed)
+    for name in (*open_bundle.files, "bundle.json", "README.md"):
+        assert any(fnmatch(name, pattern) for pattern in patterns), name
 
 
 def test_an_installation_without_it_says_so(
