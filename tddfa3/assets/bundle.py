@@ -16,7 +16,6 @@ from safetensors.torch import load_file as load_torch_file
 
 from tddfa3.assets.default import OPEN, bundle_folder, default_folder
 from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.assets.packing import unpack
 from tddfa3.coefficients import CoefficientSizes
 from tddfa3.errors import AssetError, UserError
 
@@ -204,7 +203,7 @@ class AssetBundle:
         """The 3DMM. Raises AssetError where its arrays don't agree with ``bundle.json``."""
         path = self._checked(FACE_MODEL_FILE)
         try:
-            arrays = unpack(load_numpy_file(path))
+            arrays = load_numpy_file(path)
             data = FaceModelData.from_arrays(arrays, tuple(self.manifest["parts"]))
         except KeyError as error:
             raise AssetError(f"{path} lacks the array {error}; {_REMAKE}") from error

@@ -29,7 +29,6 @@ from tddfa3.assets.bundle import (
     file_sha256,
 )
 from tddfa3.assets.face_model_data import Array, FaceModelData
-from tddfa3.assets.packing import pack
 from tddfa3.assets.upstream import BACKBONES
 from tddfa3.errors import AssetError
 
@@ -55,7 +54,7 @@ class BundleContents:
     ``recipe`` states what the bundle is made from: two bundles of one recipe are the same bundle.
     ``networks`` maps file names to tensors; ``origins`` overrides ``origin`` for single files.
     ``backbones`` maps those that may be among the networks to their architectures, best first.
-    ``packed`` keeps the face model in 16 bits. ``card`` is a text for people, kept as README.md.
+    ``card`` is a text for people, kept as README.md.
     """
 
     name: str
@@ -68,7 +67,6 @@ class BundleContents:
     correspondences: Mapping[str, Array] = field(default_factory=dict)
     backbones: Mapping[str, str] = field(default_factory=lambda: dict(BACKBONES))
     lighting: str = LIGHTINGS[0]
-    packed: bool = False
     card: str = ""
 
 
@@ -153,10 +151,7 @@ def _move_into_place(scratch: Path, dest: Path, recipe: Mapping[str, Any]) -> No
 
 def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, Any]]:
     # Written here, as safetensors' own save_file makes files that only their owner may read.
-    arrays = contents.face_model.to_arrays()
-    if contents.packed:
-        arrays = pack(arrays)
-    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(arrays))
+    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(contents.face_model.to_arrays()))
     if contents.card:
         (folder / CARD_FILE).write_text(contents.card, encoding="utf-8")
     for name, tensors in contents.networks.items():

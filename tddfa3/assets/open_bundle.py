@@ -76,7 +76,7 @@ def make_open_bundle(dest: str | Path, weights: Path, *, card: Path | None = Non
         },
         backbones={BACKBONE: ARCHITECTURE},
         lighting="solve",
-        packed=True,
+        compact=True,
         card=text,
     )
     return write_bundle(dest, contents)

@@ -20,7 +20,6 @@ from tddfa3.assets.__main__ import main
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.assets.convert import read_mtcnn
 from tddfa3.assets.open_bundle import make_open_bundle
-from tddfa3.assets.packing import pack, unpack
 from tddfa3.errors import AssetError
 
 MOST_BYTES = 12_000_000
@@ -107,25 +106,6 @@ def test_arrays_are_wide_when_they_are_read(open_bundle: AssetBundle) -> None:
     stored = open_bundle.tensors("face_model")
     assert stored["id_basis"].dtype == torch.float16
     assert stored["triangles"].dtype == torch.uint16
-
-
-def test_packing_keeps_eleven_bits() -> None:
-    rng = np.random.default_rng(0)
-    arrays = {
-        "mean_shape": rng.normal(size=(9, 3)).astype(np.float32),
-        "id_basis": rng.normal(size=(9, 3, 4)).astype(np.float32),
-        "standard_points": rng.normal(size=(5, 3)),
-        "triangles": rng.integers(0, 2**16, (9, 3)).astype(np.int32),
-        "parallel.00": np.array([2**16], np.int32),
-    }
-    packed = pack(arrays)
-    assert sum(a.nbytes for a in packed.values()) < sum(a.nbytes for a in arrays.values())
-    again = unpack(packed)
-    for name, array in arrays.items():
-        assert again[name].dtype == array.dtype
-        np.testing.assert_allclose(again[name], array, rtol=2**-11)
-    for name in ("mean_shape", "standard_points", "triangles", "parallel.00"):
-        np.testing.assert_array_equal(again[name], arrays[name])
 
 
 def test_the_detector_is_the_packages(open_bundle: AssetBundle) -> None:
