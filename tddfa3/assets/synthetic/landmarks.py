@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 
 from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
@@ -9,12 +11,22 @@ from tddfa3.assets.synthetic.seeded import FloatArray, IntArray
 
 N_CONTOUR = 33
 CHIN = 16
+# The right eye's outline from its outer corner over the upper lid and back under the eye, in half
+# widths and half heights of the eye.
+EYE_OUTLINE = (
+    *((-1, 0), (-0.55, 0.85), (0, 1.05), (0.55, 0.85), (1, 0)),
+    *((0.55, -0.8), (0, -1), (-0.55, -0.8)),
+)
+Outline: TypeAlias = tuple[tuple[float, float], ...]
 
 
-def landmark_targets() -> tuple[FloatArray, FloatArray, FloatArray]:
+def landmark_targets(
+    outline: Outline = EYE_OUTLINE,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Places on the undeformed face: 73 of the 106 layout, 51 of the 68 layout, 28 of the 134's.
 
-    The contour, which comes first in all three, is found on the lattice instead.
+    ``outline`` is the right eye's, as in EYE_OUTLINE; the left eye's is its mirror image. The
+    contour, which comes first in all three, is found on the lattice instead.
     """
     brow_upper, brow_lower = (
         _brow(np.linspace(-0.46, -0.14, 5), 0.02),
@@ -36,7 +48,8 @@ def landmark_targets() -> tuple[FloatArray, FloatArray, FloatArray]:
     )
     pupils = np.array([[-EYE_X, EYE_Y], [EYE_X, EYE_Y]])
     brows = [brow_upper, brow_lower, _mirror(brow_upper), _mirror(brow_lower)]
-    eyes = [_eye(-1), pupils[:1], _eye(1), pupils[1:]]
+    right_eye, left_eye = _eye(-1, outline), _eye(1, outline)
+    eyes = [right_eye, pupils[:1], left_eye, pupils[1:]]
     of_106 = np.concatenate([*brows, ridge, wing, *eyes, outer_lip, inner_lip, pupils])
     six = [0, 1, 3, 4, 5, 7]
     of_68 = np.concatenate(
@@ -45,8 +58,8 @@ def landmark_targets() -> tuple[FloatArray, FloatArray, FloatArray]:
             _mirror(brow_upper),
             ridge,
             wing[4:9],
-            _eye(-1)[six],
-            _eye(1)[six],
+            right_eye[six],
+            left_eye[six],
             outer_lip,
             inner_lip,
         ]
@@ -62,10 +75,10 @@ def _brow(x: FloatArray, offset: float) -> FloatArray:
     return np.stack([x, 0.455 - 0.9 * (np.abs(x) - 0.30) ** 2 + offset], 1)
 
 
-def _eye(side: int) -> FloatArray:
-    corners = [(-1, 0), (-0.55, 0.85), (0, 1.05), (0.55, 0.85), (1, 0)]
-    lower_lid = [(0.55, -0.8), (0, -1), (-0.55, -0.8)]
-    return np.array([[side * EYE_X + 0.115 * c, EYE_Y + 0.045 * t] for c, t in corners + lower_lid])
+def _eye(side: int, outline: Outline) -> FloatArray:
+    if side > 0:
+        outline = tuple((-c, t) for c, t in (*outline[4::-1], *outline[:4:-1]))
+    return np.array([[side * EYE_X + 0.115 * c, EYE_Y + 0.045 * t] for c, t in outline])
 
 
 def _lip(x: FloatArray, height: float) -> FloatArray:
@@ -125,9 +138,11 @@ def _contour_strip(lattice: Lattice, row: int, side: int, reach: float) -> tuple
     return strip, strip[np.argmin(np.abs(np.abs(around[strip]) - reach * edge))]
 
 
-def landmark_vertices(lattice: Lattice, contour: IntArray) -> dict[str, IntArray]:
+def landmark_vertices(
+    lattice: Lattice, contour: IntArray, outline: Outline = EYE_OUTLINE
+) -> dict[str, IntArray]:
     """Vertex indices of the 68, 106 and 134 layouts."""
-    of_106, of_68, of_134 = landmark_targets()
+    of_106, of_68, of_134 = landmark_targets(outline)
     ldm106 = np.concatenate([contour, _nearest_vertices(lattice, of_106)])
     ldm68 = np.concatenate([contour[::2], _nearest_vertices(lattice, of_68)])
     ldm134 = np.concatenate([ldm106, _nearest_vertices(lattice, of_134)])
