@@ -51,6 +51,7 @@ class BundleContents:
 
     ``recipe`` states what the bundle is made from: two bundles of one recipe are the same bundle.
     ``networks`` maps file names to tensors; ``origins`` overrides ``origin`` for single files.
+    ``compact`` halves the face model's file by rounding its bases to float16.
     """
 
     name: str
@@ -61,6 +62,7 @@ class BundleContents:
     networks: Mapping[str, Mapping[str, Tensor]]
     origins: Mapping[str, Origin] = field(default_factory=dict)
     correspondences: Mapping[str, Array] = field(default_factory=dict)
+    compact: bool = False
 
 
 def existing_bundle(dest: Path, recipe: Mapping[str, Any]) -> AssetBundle | None:
@@ -144,7 +146,8 @@ def _move_into_place(scratch: Path, dest: Path, recipe: Mapping[str, Any]) -> No
 
 def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, Any]]:
     # Written here, as safetensors' own save_file makes files that only their owner may read.
-    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(contents.face_model.to_arrays()))
+    arrays = contents.face_model.to_arrays(compact=contents.compact)
+    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(arrays))
     for name, tensors in contents.networks.items():
         (folder / name).write_bytes(torch_bytes(dict(tensors)))
     if contents.correspondences:

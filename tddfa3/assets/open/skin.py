@@ -42,7 +42,7 @@ def open_part_masks(lattice: Lattice) -> list[BoolArray]:
 
 
 def from_pupil(shape: FloatArray) -> FloatArray:
-    """(V,) distance from the nearer pupil's middle on the mean face ``shape`` (V,3), in its x and y.
+    """(V,) distance from the nearer pupil's middle, in x and y of the mean face ``shape`` (V,3).
 
     An iris has a radius of about 0.058, a pupil of 0.02 to 0.03.
     """
