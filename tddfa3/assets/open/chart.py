@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa3.assets.synthetic.landmarks import CHIN, contour_and_parallel, landmark_vertices
+from tddfa3.assets.synthetic.landmarks import (
+    CHIN,
+    Outlines,
+    contour_and_parallel,
+    landmark_vertices,
+)
 from tddfa3.assets.synthetic.lattice import (
     HALF_AROUND,
     HALF_UP,
@@ -21,10 +26,16 @@ MOUTH_SLIT = 0.2425
 # its row a contour vertex lies (0 in the middle, 1 at the rim).
 CONTOUR_Y = (0.37, 0.08, -0.07, -0.37, -0.50, -0.59, -0.72, -0.795, -0.81)
 CONTOUR_REACH = (0.93, 0.93, 0.93, 0.93, 0.93, 0.92, 0.75, 0.47, 0.0)
-# The right eye's outline with MediaPipe's points: in half widths and half heights of the eye.
-EYE_OUTLINE = (
-    *((-1, 0), (-0.48, 0.90), (-0.10, 1.03), (0.28, 0.99), (1, 0)),
-    *((0.36, -0.91), (0, -0.98), (-0.38, -0.905)),
+# Where MediaPipe's points lie along the outlines; even ones would shear the eyes and the lips.
+OUTLINES = Outlines(
+    eye=(
+        *((-1, 0), (-0.48, 0.90), (-0.10, 1.03), (0.28, 0.99), (1, 0)),
+        *((0.36, -0.91), (0, -0.98), (-0.38, -0.905)),
+    ),
+    outer_upper=(-0.25, -0.147, -0.072, 0, 0.072, 0.147, 0.25),
+    outer_lower=(0.136, 0.071, 0, -0.071, -0.136),
+    inner_upper=(-0.215, -0.055, 0, 0.055, 0.215),
+    inner_lower=(0.058, 0, -0.058),
 )
 
 
@@ -58,7 +69,7 @@ def open_landmarks(lattice: Lattice) -> tuple[dict[str, IntArray], list[IntArray
         np.interp(levels, range(len(CONTOUR_Y)), CONTOUR_Y),
         np.interp(levels, range(len(CONTOUR_REACH)), CONTOUR_REACH),
     )
-    return landmark_vertices(lattice, contour, EYE_OUTLINE), parallel
+    return landmark_vertices(lattice, contour, OUTLINES), parallel
 
 
 def flat(lattice: Lattice) -> FloatArray:
@@ -86,11 +97,13 @@ def lip_rows(lattice: Lattice) -> tuple[IntArray, IntArray, BoolArray]:
         lattice.around[above], lattice.around[below], return_indices=True
     )
     above, below = above[first], below[second]
-    corners = lattice.triangles
+    row = lattice.row[lattice.triangles]
+    upper, lower = row == lattice.mouth_row + 1, row == lattice.mouth_row
+    between = lattice.triangles[upper.any(1) & lower.any(1)]
     joined = np.array(
         [
-            bool(((corners == upper).any(1) & (corners == lower).any(1)).any())
-            for upper, lower in zip(above, below, strict=True)
+            bool(((between == up).any(1) & (between == down).any(1)).any())
+            for up, down in zip(above, below, strict=True)
         ]
     )
     start, stop = np.flatnonzero(~joined)[[0, -1]]
