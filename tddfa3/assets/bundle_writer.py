@@ -55,6 +55,7 @@ class BundleContents:
     ``networks`` maps file names to tensors; ``origins`` overrides ``origin`` for single files.
     ``backbones`` maps those that may be among the networks to their architectures, best first.
     ``card`` is a text for people, kept as README.md.
+    ``compact`` halves the face model's file by rounding its bases to float16.
     """
 
     name: str
@@ -68,6 +69,7 @@ class BundleContents:
     backbones: Mapping[str, str] = field(default_factory=lambda: dict(BACKBONES))
     lighting: str = LIGHTINGS[0]
     card: str = ""
+    compact: bool = False
 
 
 def existing_bundle(dest: Path, recipe: Mapping[str, Any]) -> AssetBundle | None:
@@ -151,7 +153,8 @@ def _move_into_place(scratch: Path, dest: Path, recipe: Mapping[str, Any]) -> No
 
 def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, Any]]:
     # Written here, as safetensors' own save_file makes files that only their owner may read.
-    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(contents.face_model.to_arrays()))
+    arrays = contents.face_model.to_arrays(compact=contents.compact)
+    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(arrays))
     if contents.card:
         (folder / CARD_FILE).write_text(contents.card, encoding="utf-8")
     for name, tensors in contents.networks.items():

@@ -4,7 +4,7 @@ from tddfa3.assets.open.chart import face_plane
 from tddfa3.assets.open.expressions import EXPRESSION_NAMES, EXPRESSION_RANGES
 from tddfa3.assets.open.face import OPEN_VERTICES, open_face_model
 from tddfa3.assets.open.identity import IDENTITY_NAMES
-from tddfa3.assets.open.skin import ALBEDO_NAMES
+from tddfa3.assets.open.skin import ALBEDO_NAMES, from_pupil
 
 __all__ = [
     "ALBEDO_NAMES",
@@ -13,5 +13,6 @@ __all__ = [
     "IDENTITY_NAMES",
     "OPEN_VERTICES",
     "face_plane",
+    "from_pupil",
     "open_face_model",
 ]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tddfa3.assets.open.chart import MOUTH_SLIT, lip_rows
+from tddfa3.assets.open.chart import MOUTH_SLIT, touching_plane
 from tddfa3.assets.open.fill import biharmonic_fill
 from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
 from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom, bump
@@ -83,7 +83,7 @@ def expression_basis(random: NamedRandom, lattice: Lattice, shape: FloatArray) -
 
 def _local_movements(random: np.random.Generator, lattice: Lattice, count: int) -> FloatArray:
     """(3V,count) soft random movements around the mouth, the eyes and the brows."""
-    x, y = lattice.x, lattice.y
+    x, y = touching_plane(lattice).T
     columns = []
     for k in range(count):
         at_x, at_y = random.uniform(0, 0.45), (MOUTH_Y, EYE_Y, 0.45)[k % 3]
@@ -117,15 +117,12 @@ class _Fields:
 
     def __init__(self, lattice: Lattice, shape: FloatArray) -> None:
         self.lattice, self.shape = lattice, shape
-        self.x, self.y = lattice.x, lattice.y.copy()
-        # Lips that touch move alike, unless a movement parts them on purpose.
-        for row in lip_rows(lattice):
-            self.y[row] = MOUTH_Y
+        self.x, self.y = touching_plane(lattice).T
         self.ax = np.abs(self.x)
         self.above = lattice.above_mouth
         slit = 0.82 * np.sin(1.2 * MOUTH_SLIT)
         # 1 in the middle of the lips, 0 from the slit's ends outwards.
-        self.lips_open = np.clip(1 - (self.x / slit) ** 4, 0, None)
+        self.lips_open = np.clip(1 - (self.ax / slit) ** 3.5, 0, None)
         around = self.x / 0.25
         # Odd in x, +-1 at the mouth corners, and its square: both without a kink.
         self.outwards = around * np.exp((1 - around**2) / 2)
@@ -186,7 +183,7 @@ class _Fields:
         return [
             self.vectors(dy=-0.024 * down),
             self.vectors(dz=0.028 * down * bump(self.y + 0.45, 0.15)),
-            self.vectors(dy=-0.014 * thin, dz=-0.010 * bump(self.x, 0.2) * np.abs(thin)),
+            self.vectors(dy=-0.014 * thin, dz=-0.010 * bump(self.x, 0.2) * thin**2),
             self.vectors(
                 dx=0.020 * np.abs(self.outwards) * bump(self.y - MOUTH_Y, 0.17),
                 dy=0.024 * self.corners * self.side,
@@ -258,21 +255,28 @@ class _Fields:
         for column in np.unique(self.lattice.around[across > 0]):
             line = np.flatnonzero(self.lattice.around == column)
             line = line[np.argsort(self.y[line])]
-            move[line] = _lid_line(self.y[line], self.shape[line], top[line[0]], bottom[line[0]])
-        over_ball = bump(self.y - EYE_Y - 0.03, 0.045) * across**2
-        move[:, 2] += 0.014 * over_ball
+            opening = (bottom[line[0]], top[line[0]])
+            reach = 0.04 + 0.09 * across[line[0]]
+            move[line] = _lid_line(self.y[line], self.shape[line], opening, reach)
+        # Towards the corners the lids move less, or their skin would tear off the corners' skin.
+        move *= smooth_step(across, 0.05, 0.60)[:, None]
+        over_lid = np.clip(self.y - top, 0, None) / 0.05
+        move[:, 2] += 0.016 * over_lid * np.exp(1 - over_lid) * across**2
         return move
 
 
-def _lid_line(y: FloatArray, shape: FloatArray, top: float, bottom: float) -> FloatArray:
-    """(n,3) movement of one lattice column of an eye, ``y`` (n,) growing, ``shape`` (n,3)."""
+def _lid_line(
+    y: FloatArray, shape: FloatArray, opening: tuple[float, float], reach: float
+) -> FloatArray:
+    """(n,3) movement of one lattice column of an eye, ``y`` (n,) growing, ``shape`` (n,3).
+
+    ``opening`` is where the lids are, ``reach`` how far above the upper lid skin is pulled along.
+    """
     left = 0.04  # of the opening stays, so that no triangle loses its area
-    low = np.array([np.interp(bottom, y, shape[:, axis]) for axis in range(3)])
-    high = np.array([np.interp(top, y, shape[:, axis]) for axis in range(3)])
-    in_eye = (y > bottom) & (y <= top)
-    fading = 1 - smooth_step(y, top, top + 0.12)
-    return (1 - left) * np.where(
-        in_eye[:, None],
-        low - shape,
-        np.where((y > top)[:, None], (low - high) * fading[:, None], 0),
+    bottom, top = opening
+    low, high = (
+        np.array([np.interp(lid, y, shape[:, axis]) for axis in range(3)]) for lid in opening
     )
+    above = (1 - smooth_step(y, top, top + reach))[:, None] * (low - high)
+    in_eye = np.where(((y > bottom) & (y <= top))[:, None], low - shape, 0)
+    return (1 - left) * np.where((y > top)[:, None], above, in_eye)

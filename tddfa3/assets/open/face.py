@@ -43,7 +43,7 @@ def open_face_model(vertices: int = OPEN_VERTICES, seed: int = 0) -> dict[str, A
     lattice = open_lattice(vertices)
     landmarks, parallel = open_landmarks(lattice)
     shape = mean_shape(lattice, landmarks["68"])
-    albedo = mean_albedo(lattice)
+    albedo = mean_albedo(lattice, shape)
     return face_dictionary(
         lattice,
         shape=shape,
@@ -52,7 +52,7 @@ def open_face_model(vertices: int = OPEN_VERTICES, seed: int = 0) -> dict[str, A
             expression_basis(random, lattice, shape),
         ),
         albedo=albedo,
-        albedo_basis=albedo_basis(random, lattice, albedo),
+        albedo_basis=albedo_basis(random, lattice, shape, albedo),
         masks=open_part_masks(lattice),
         landmarks=landmarks,
         parallel=parallel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tddfa3.assets.open.chart import touching_plane
 from tddfa3.assets.open.expressions import smooth_step
 from tddfa3.assets.synthetic.bases import smooth_fields
 from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
@@ -55,8 +56,8 @@ def identity_basis(random: NamedRandom, lattice: Lattice, shape: FloatArray) -> 
     before it do already.
     """
     designed = np.stack([field.ravel() for field in _proportions(lattice, shape)], 1)
-    count = N_ID - designed.shape[1]
-    axes = [smooth_fields(random(f"id{axis}"), count, lattice.plane, 0.75) for axis in range(3)]
+    count, plane = N_ID - designed.shape[1], touching_plane(lattice)
+    axes = [smooth_fields(random(f"id{axis}"), count, plane, 0.75) for axis in range(3)]
     smooth = np.stack(axes, 1).reshape(-1, count)
     q, r = np.linalg.qr(np.concatenate([designed, smooth], 1))
     signs, lengths = np.sign(np.diag(r)), np.abs(np.diag(r))
@@ -73,7 +74,7 @@ def _odd(x: FloatArray, peak: float) -> FloatArray:
 
 def _proportions(lattice: Lattice, shape: FloatArray) -> list[FloatArray]:
     """One (V,3) displacement for each of IDENTITY_NAMES."""
-    x, y = lattice.x, lattice.y
+    x, y = touching_plane(lattice).T
     ax, zero = np.abs(x), np.zeros(lattice.size)
     wide, tall, deep = shape.T
     side = np.tanh(x / 0.10)
@@ -116,7 +117,7 @@ def _proportions(lattice: Lattice, shape: FloatArray) -> list[FloatArray]:
         move(dy=0.018 * tip, dz=-0.004 * tip),
         move(dy=0.018 * mouth),
         move(dx=0.020 * _odd(x, 0.25) * bump(y - MOUTH_Y, 0.15)),
-        move(dy=0.010 * lips, dz=0.008 * bump(x, 0.2) * np.abs(lips)),
+        move(dy=0.010 * lips, dz=0.008 * bump(x, 0.2) * lips**2),
         move(dz=0.020 * mouth),
         move(dz=0.030 * forehead * (1 - lateral)),
         move(dx=0.025 * side * lateral * smooth_step(y, 0.15, 0.70)),

@@ -34,7 +34,7 @@ def _relief(lattice: Lattice) -> FloatArray:
     x, y = lattice.x, lattice.y
     ax = np.abs(x)
     from_eye = ((ax - EYE_X) / 0.115) ** 2 + ((y - EYE_Y - 0.002) / 0.047) ** 2
-    eyeballs = 0.022 * np.clip(1 - from_eye, 0, None) ** 0.7
+    eyeballs = 0.020 * np.clip(1 - from_eye / 1.6, 0, None) ** 1.5
     across = np.sqrt(np.clip(1 - ((ax - EYE_X) / 0.14) ** 2, 0, None))
     lid_fold = -0.012 * bump(y - EYE_Y - 0.030 - 0.050 * across, 0.012) * across
     lip_line = -0.018 * bump(y - MOUTH_Y + 0.006, 0.016) * bump(x, 0.21)
@@ -55,10 +55,9 @@ def _settled(plane: FloatArray, landmarks: IntArray, offsets: FloatArray) -> Flo
 
 def _closed_mouth(lattice: Lattice, shape: FloatArray) -> FloatArray:
     """Let the two rows beside the mouth's slit touch, and almost so at its two ends."""
-    above, below = lip_rows(lattice)
+    above, below, joined = lip_rows(lattice)
     middle = (shape[above] + shape[below]) / 2
-    around = np.abs(lattice.around[above])
-    open_part = np.where(around == around.max(), CORNER_GAP, 0.0)[:, None]
+    open_part = np.where(joined, CORNER_GAP, 0.0)[:, None]
     shape[above] = middle + open_part * (shape[above] - middle)
     shape[below] = middle + open_part * (shape[below] - middle)
     return shape

@@ -15,6 +15,8 @@ RANDOM_RMS = 6.0
 SKIN = np.array([184.0, 141.0, 120.0])
 SCLERA, IRIS, PUPIL = (206.0, 200.0, 194.0), (88.0, 66.0, 50.0), (24.0, 20.0, 18.0)
 BROW, LIPS, LASHES = (78.0, 58.0, 48.0), (164.0, 92.0, 88.0), (52.0, 40.0, 36.0)
+# The pupils' x and y on the mean face.
+PUPILS = (0.318, 0.305)
 
 ALBEDO_NAMES = (
     "lightness",
@@ -39,8 +41,16 @@ def open_part_masks(lattice: Lattice) -> list[BoolArray]:
     return masks
 
 
-def mean_albedo(lattice: Lattice) -> FloatArray:
-    """(V,3) RGB 0..255 of the mean face."""
+def from_pupil(shape: FloatArray) -> FloatArray:
+    """(V,) distance from the nearer pupil's middle, in x and y of the mean face ``shape`` (V,3).
+
+    An iris has a radius of about 0.058, a pupil of 0.02 to 0.03.
+    """
+    return np.hypot(np.abs(shape[:, 0]) - PUPILS[0], shape[:, 1] - PUPILS[1])
+
+
+def mean_albedo(lattice: Lattice, shape: FloatArray) -> FloatArray:
+    """(V,3) RGB 0..255 of the mean face, whose ``shape`` (V,3) is given."""
     x, y = lattice.x, lattice.y
     ax = np.abs(x)
     color = np.tile(SKIN, (lattice.size, 1))
@@ -50,15 +60,16 @@ def mean_albedo(lattice: Lattice) -> FloatArray:
     color = _painted(color, _lips(lattice), LIPS, 0.8)
     color = _painted(color, bump(y - MOUTH_Y, 0.010) * (ax < 0.24), (90, 46, 44), 0.7)
     color = _painted(color, _brows(lattice), BROW, 0.8)
-    color = _painted(color, _eye(lattice), SCLERA, 1.0)
-    from_iris = np.hypot(ax - EYE_X, y - EYE_Y - 0.004)
-    inside = _eye(lattice)
-    color = _painted(color, inside * smooth_step(-from_iris, -0.052, -0.042), IRIS, 1.0)
-    color = _painted(color, inside * smooth_step(-from_iris, -0.026, -0.016), PUPIL, 1.0)
+    color = _painted(color, _eye(lattice, 0.93), SCLERA, 1.0)
+    color = _painted(color, _iris(lattice, shape), IRIS, 1.0)
+    pupil = _eye(lattice) * smooth_step(-from_pupil(shape), -0.030, -0.018)
+    color = _painted(color, pupil, PUPIL, 1.0)
     return _painted(color, _lashes(lattice), LASHES, 0.75)
 
 
-def albedo_basis(random: NamedRandom, lattice: Lattice, albedo: FloatArray) -> FloatArray:
+def albedo_basis(
+    random: NamedRandom, lattice: Lattice, shape: FloatArray, albedo: FloatArray
+) -> FloatArray:
     """(3V,20) in grey levels of 0..255: ALBEDO_NAMES, then smooth random blotches; orthogonal.
 
     A coefficient of 1 is one standard deviation; lightness from -2 to 2 goes from dark to light.
@@ -67,15 +78,15 @@ def albedo_basis(random: NamedRandom, lattice: Lattice, albedo: FloatArray) -> F
     hair_free = everywhere * (1 - 0.6 * _brows(lattice))
     beard = smooth_step(-lattice.y, 0.12, 0.40) * (1 - _lips(lattice)) * everywhere
     tinted = [
-        (hair_free, albedo * [0.19, 0.25, 0.28]),
-        (hair_free, np.array([[5.0, 0.5, -6.0]])),
-        (hair_free, np.array([[5.0, -5.0, -3.0]])),
+        (hair_free, albedo * [0.21, 0.27, 0.30]),
+        (hair_free, np.array([[4.0, 0.5, -5.0]])),
+        (hair_free, np.array([[3.5, -3.0, -2.0]])),
         (_brows(lattice), np.array([[-26.0, -25.0, -24.0]])),
         (_lips(lattice), np.array([[6.0, -14.0, -10.0]])),
         (beard, np.array([[-16.0, -13.0, -10.0]])),
         (_socket(lattice) * everywhere, np.array([[-13.0, -13.0, -11.0]])),
         (_cheeks(lattice), np.array([[7.0, -5.0, -5.0]])),
-        (_iris(lattice), np.array([[18.0, 26.0, 32.0]])),
+        (_iris(lattice, shape), np.array([[18.0, 26.0, 32.0]])),
         (smooth_step(lattice.y, 0.35, 0.75), np.array([[9.0, 9.0, 9.0]])),
     ]
     designed = np.stack([(field[:, None] * tint).ravel() for field, tint in tinted], 1)
@@ -96,16 +107,15 @@ def _painted(
     return color * (1 - cover) + np.array(paint) * cover
 
 
-def _eye(lattice: Lattice) -> FloatArray:
-    """(V,) 1 between the lids, 0 outside."""
+def _eye(lattice: Lattice, size: float = 1.0) -> FloatArray:
+    """(V,) 1 between the lids, 0 outside; ``size`` shrinks the opening."""
     across = (np.abs(lattice.x) - EYE_X) / 0.118
     half = np.where(lattice.y > EYE_Y, 0.0465, 0.044)
-    return (across**2 + ((lattice.y - EYE_Y) / half) ** 2 < 1).astype(float)
+    return (across**2 + ((lattice.y - EYE_Y) / half) ** 2 < size**2).astype(float)
 
 
-def _iris(lattice: Lattice) -> FloatArray:
-    from_middle = np.hypot(np.abs(lattice.x) - EYE_X, lattice.y - EYE_Y - 0.004)
-    return _eye(lattice) * smooth_step(-from_middle, -0.052, -0.042)
+def _iris(lattice: Lattice, shape: FloatArray) -> FloatArray:
+    return _eye(lattice) * smooth_step(-from_pupil(shape), -0.062, -0.052)
 
 
 def _lashes(lattice: Lattice) -> FloatArray:
@@ -132,7 +142,7 @@ def _lips(lattice: Lattice) -> FloatArray:
     bow = np.sqrt(np.clip(1 - (x / 0.255) ** 2, 0, None))
     over, under = y / (0.077 * bow + 1e-6), -y / (0.084 * bow + 1e-6)
     cover = smooth_step(-np.maximum(over, under), -1.12, -0.85)
-    return cover * (np.abs(x) < 0.25)
+    return cover * smooth_step(-np.abs(x), -0.265, -0.22)
 
 
 def _cheeks(lattice: Lattice) -> FloatArray:
