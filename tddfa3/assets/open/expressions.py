@@ -12,6 +12,8 @@ from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
 from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom, bump
 
 N_EXP = 40
+# Root mean square movement per vertex of a small local movement.
+LOCAL_RMS = 0.006
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def expression_basis(random: NamedRandom, lattice: Lattice, shape: FloatArray) -
     local = _local_movements(random("exp"), lattice, N_EXP - len(named))
     # What the named movements can do already is taken out of the local ones.
     local -= designed @ np.linalg.lstsq(designed, local, rcond=None)[0]
-    local *= 0.006 / np.sqrt((local**2).mean(0) * 3)
+    local *= LOCAL_RMS / np.sqrt((local**2).mean(0) * 3)
     return np.concatenate([designed, local], 1)
 
 
