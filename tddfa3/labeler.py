@@ -104,7 +104,8 @@ class FaceLabeler:
         self.model = FaceModel(data).to(self.device).eval()
         self.landmark_index = LandmarkIndex(data).to(self.device)
         refines = bundle.choose_refine(refine, detector) == "points"
-        self.refiner = PointRefiner(data).to(self.device) if refines else None
+        found_by = bundle.choose_detector(detector)
+        self.refiner = PointRefiner(data, found_by).to(self.device) if refines else None
         solves_light = bundle.choose_lighting(lighting) == "solve"
         self.light_solver = LightSolver(data).to(self.device) if solves_light else None
         self.rasterizer = build_rasterizer(rasterizer, self.device, threads)

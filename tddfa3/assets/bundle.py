@@ -168,7 +168,7 @@ class AssetBundle:
 
     @property
     def refine(self) -> str:
-        """"none", or "points" where faces are better moved towards the detector's points."""
+        """ "none", or "points" where faces are better moved towards the detector's points."""
         return self.manifest.get("refine", REFINEMENTS[0])
 
     def backbone(self, name: str) -> Backbone:

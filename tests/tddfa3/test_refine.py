@@ -13,7 +13,7 @@ from tddfa3.coefficients import join, split
 from tddfa3.face_model import FaceModel
 from tddfa3.landmarks import to_crop_pixels
 from tddfa3.quality import five_from_68
-from tddfa3.refine import PointRefiner, rotation_derivatives
+from tddfa3.refine import POINT_OFFSETS, PointRefiner, rotation_derivatives
 from tddfa3.sample import random_coefficients
 
 
@@ -78,6 +78,17 @@ def test_a_wrong_pose_comes_back(faces: Faces) -> None:
     assert (found.angle - truth.angle).norm() < (wrong.angle - truth.angle).norm()
     torch.testing.assert_close(found.alb, wrong.alb, rtol=0, atol=0)
     torch.testing.assert_close(found.sh, wrong.sh, rtol=0, atol=0)
+
+
+def test_where_a_detector_sets_its_points_is_taken_into_account(
+    faces: Faces, small_bundle: AssetBundle
+) -> None:
+    offset = torch.tensor(POINT_OFFSETS["mtcnn"])
+    of_mtcnn = PointRefiner(small_bundle.face_model(), "mtcnn")
+    points5 = faces.five(faces.alpha)
+    refined = of_mtcnn(faces.alpha, points5 + offset)
+    torch.testing.assert_close(refined, faces.alpha, rtol=0, atol=2e-4)
+    assert (faces.distance(of_mtcnn(faces.alpha, points5), points5) > 0.5).all()
 
 
 def test_points_that_agree_change_nothing(faces: Faces) -> None:
