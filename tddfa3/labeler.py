@@ -24,7 +24,7 @@ from tddfa3.camera import clip_space
 from tddfa3.coefficients import join, split
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.crop import CropTransform, crop_image, estimate_crop
-from tddfa3.detection import Detections, WholeImage, build_detector
+from tddfa3.detection import Detections, build_detector
 from tddfa3.engine import Engine
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import QUALITY_LANDMARKS, Candidate, Face, faces_from_batch
@@ -33,7 +33,7 @@ from tddfa3.landmarks import LandmarkIndex, gather, to_crop_pixels
 from tddfa3.lighting import LightSolver
 from tddfa3.outputs import Outputs
 from tddfa3.rasterize import build_rasterizer
-from tddfa3.refine import NO_POINTS, REFINEMENTS, PointRefiner
+from tddfa3.refine import PointRefiner
 from tddfa3.render import render
 from tddfa3.segmentation import PartSegmenter, label_map, pack_parts, visible_vertices
 from tddfa3.texture import TextureMapper, sample_photo
@@ -55,7 +55,8 @@ class FaceLabeler:
         engine: what runs the networks: "auto", "torch" or "onnx".
         precision: "fp32"; on CUDA also "bf16" or "fp16".
         refine: "points" moves pose and leading shape coefficients so that the landmarks lie
-            nearer to the detector's five points (:mod:`tddfa3.refine`), or "none".
+            nearer to the detector's five points (:mod:`tddfa3.refine`), "none" does not, "auto"
+            is what the bundle declares, where there are points.
         lighting: "network" predicts light and skin colour, "solve" fits them to the crop
             (:mod:`tddfa3.lighting`), "auto" is what the bundle declares.
         batch: faces through the networks and the rasterizer at a time; bounds the memory.
@@ -77,15 +78,13 @@ class FaceLabeler:
         rasterizer: str = "auto",
         engine: str = "auto",
         precision: str = "fp32",
-        refine: str = "none",
+        refine: str = AUTO,
         lighting: str = AUTO,
         batch: int = 16,
         threads: int | None = None,
     ) -> None:
         if faces not in FACE_CHOICES:
             raise UserError(f"faces: {faces!r} is not offered; choose of {', '.join(FACE_CHOICES)}")
-        if refine not in REFINEMENTS:
-            raise UserError(f"refine: {refine!r} is unknown; choose of {', '.join(REFINEMENTS)}")
         if batch < 1:
             raise UserError(f"batch: {batch} faces at a time is too few; give 1 or more")
         self.device = choose_device(device)
@@ -104,7 +103,8 @@ class FaceLabeler:
         self.backbone = build_backbone(backbone, bundle, self.device, networks)
         self.model = FaceModel(data).to(self.device).eval()
         self.landmark_index = LandmarkIndex(data).to(self.device)
-        self.refiner = PointRefiner(data).to(self.device) if refine == "points" else None
+        refines = bundle.choose_refine(refine, detector) == "points"
+        self.refiner = PointRefiner(data).to(self.device) if refines else None
         solves_light = bundle.choose_lighting(lighting) == "solve"
         self.light_solver = LightSolver(data).to(self.device) if solves_light else None
         self.rasterizer = build_rasterizer(rasterizer, self.device, threads)
@@ -131,10 +131,7 @@ class FaceLabeler:
             per image its faces, best score first; an empty list where there is none.
         Raises:
             ValueError: an image of another shape or dtype (with ``detector="none"``: not 224x224).
-            UserError: points to refine by are missing, as no detector has looked at ready crops.
         """
-        if self.refiner is not None and isinstance(self.detector, WholeImage):
-            raise UserError(NO_POINTS)
         candidates = [
             candidate
             for i, found in enumerate(self.detector.detect(images))
@@ -155,10 +152,10 @@ class FaceLabeler:
 
         Args:
             crops: float32 (B, 3, 224, 224) RGB 0..1; B may be 0.
-            points5: (B, 5, 2) the detector's points in crop pixels; needed with ``refine`` only.
+            points5: (B, 5, 2) the detector's points in crop pixels, to refine by; None: the
+                faces are not refined.
         Raises:
-            ValueError: another shape or dtype, points missing where needed, or a network output
-                that is not finite.
+            ValueError: another shape or dtype, or a network output that is not finite.
         """
         if crops.ndim != 4 or crops.shape[1] != 3 or crops.dtype != torch.float32:
             raise ValueError(
@@ -166,9 +163,7 @@ class FaceLabeler:
             )
         crops = crops.to(self.device)
         alpha = self.backbone(crops)
-        if self.refiner is not None:
-            if points5 is None:
-                raise ValueError("refining needs points5 (B, 5, 2), in crop pixels, of each crop")
+        if self.refiner is not None and points5 is not None:
             alpha = self.refiner(alpha, points5.to(self.device))
         batch = self._drawn(alpha)
         if self.light_solver is not None:

@@ -22,11 +22,6 @@ from tddfa3.quality import FIVE_FROM_68
 if TYPE_CHECKING:
     from tddfa3.assets.bundle import FaceModelData
 
-REFINEMENTS = ("none", "points")
-NO_POINTS = (
-    "refine: 'points' needs a detector's points, and ready crops (detector 'none') have none; "
-    "choose a detector, or refine 'none'"
-)
 STEPS = 4
 LEADING = 10
 """Coefficients of identity, and of expression, that may move: those of the largest variance."""

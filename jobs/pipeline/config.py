@@ -113,8 +113,9 @@ class LabelConfig:
     already."""
     backbone: Annotated[str, _text("NAME")] = _rows("auto")
     """The network from crop to coefficients: one that the bundle has; auto: its best."""
-    refine: Literal["none", "points"] = _rows("none")
-    """points: faces are moved so that they agree with the detector's five points, too."""
+    refine: Literal["auto", "none", "points"] = _rows("auto")
+    """points: faces are moved so that they agree with the detector's five points, too; auto: as the
+    bundle does best."""
     lighting: Literal["auto", "network", "solve"] = _rows("auto")
     """Where light and skin colour come from: network predicts them, solve fits them to the image;
     auto: as the bundle does best."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from jobs.pipeline.asset_cache import local_bundle
 from jobs.pipeline.config import LabelConfig
-from tddfa3.errors import UnavailableError, UserError
+from tddfa3.errors import UnavailableError
 
 COEFFICIENTS = ("id", "exp", "alb", "angle", "sh", "trans")
 
@@ -54,16 +54,14 @@ class FaceEngine:
     def facts(self, config: LabelConfig) -> AssetFacts:
         """Reads the bundle's description (no weights) and refuses what it cannot do."""
         from tddfa3.assets.bundle import AssetBundle
-        from tddfa3.refine import NO_POINTS
 
         bundle = AssetBundle.load(local_bundle(config.assets, config.s3_endpoint or None))
         chosen = {
             "detector": bundle.choose_detector(config.detector),
             "backbone": bundle.choose_backbone(config.backbone),
             "lighting": bundle.choose_lighting(config.lighting),
+            "refine": bundle.choose_refine(config.refine, config.detector),
         }
-        if config.refine == "points" and chosen["detector"] == "none":
-            raise UserError(NO_POINTS)
         if config.ray_address == "local":
             check_device(config)
         described = bundle.describe()

@@ -136,6 +136,7 @@ def description_text(description: dict[str, Any]) -> str:
         f"backbones  {', '.join(description['backbones']) or 'none'}",
         f"detectors  {', '.join(description['detectors']) or 'none'}",
         f"lighting   {description.get('lighting', 'network')}",
+        f"refine     {description.get('refine', 'none')}",
         f"maps       {', '.join(description.get('correspondences', [])) or 'none'}",
         "files",
     ]

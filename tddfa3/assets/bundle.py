@@ -43,8 +43,10 @@ DETECTOR_FILES = {
     "mtcnn": ("mtcnn.safetensors",),
 }
 AUTO = "auto"
-"""The backbone, detector or lighting that a bundle names first: its best."""
+"""What a bundle does best: the backbone and the detector that it names first, and the lighting and
+the refinement that it declares."""
 LIGHTINGS = ("network", "solve")
+REFINEMENTS = ("none", "points")
 CROP = {"size": 224, "focal": 1015.0, "centre": 112.0, "camera_distance": 10.0}
 
 _UPSTREAM_MARKERS = ("face_model.npy", "net_recon.pth", "similarity_Lm3D_all.mat")
@@ -164,6 +166,11 @@ class AssetBundle:
         """ "network", or "solve" where light is better solved on the crop than predicted."""
         return self.manifest.get("lighting", LIGHTINGS[0])
 
+    @property
+    def refine(self) -> str:
+        """"none", or "points" where faces are better moved towards the detector's points."""
+        return self.manifest.get("refine", REFINEMENTS[0])
+
     def backbone(self, name: str) -> Backbone:
         """What the bundle says of one of its ``backbones``."""
         entry = self.manifest["backbones"][name]
@@ -179,11 +186,24 @@ class AssetBundle:
 
     def choose_lighting(self, name: str = AUTO) -> str:
         """ "network" or "solve"; for "auto" the one that the bundle declares. Raises UserError."""
-        if name not in (AUTO, *LIGHTINGS):
-            raise UserError(
-                f"lighting: {name!r} is unknown; choose of auto, {', '.join(LIGHTINGS)}"
-            )
+        _check_known("lighting", name, LIGHTINGS)
         return self.lighting if name == AUTO else name
+
+    def choose_refine(self, name: str = AUTO, detector: str = AUTO) -> str:
+        """ "none" or "points"; for "auto" the one that the bundle declares.
+
+        Raises UserError, also for "points" with the detector "none", which has none.
+        """
+        _check_known("refine", name, REFINEMENTS)
+        pointless = self.choose_detector(detector) == "none"
+        if name == "points" and pointless:
+            raise UserError(
+                "refine: 'points' needs a detector's points, and ready crops (detector 'none') "
+                "have none; choose a detector, or refine 'none'"
+            )
+        if name == AUTO:
+            return REFINEMENTS[0] if pointless else self.refine
+        return name
 
     def _chosen(self, kind: str, name: str, offered: tuple[str, ...]) -> str:
         if name == AUTO and offered:
@@ -270,6 +290,11 @@ class AssetBundle:
 _REMAKE = "make the bundle again (python -m tddfa3.assets synthesize, fetch or convert)"
 
 
+def _check_known(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in (AUTO, *known):
+        raise UserError(f"{kind}: {name!r} is unknown; choose of auto, {', '.join(known)}")
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / BUNDLE_JSON
     try:
@@ -309,8 +334,9 @@ def _check_networks(path: Path, manifest: Mapping[str, Any]) -> None:
         for file in files:
             if file not in manifest["files"]:
                 raise AssetError(f"{path} declares {network} but lists no {file}; {_REMAKE}")
-    if manifest.get("lighting", LIGHTINGS[0]) not in LIGHTINGS:
-        raise AssetError(f"{path} declares an unknown lighting {manifest['lighting']!r}; {_REMAKE}")
+    for kind, known in (("lighting", LIGHTINGS), ("refine", REFINEMENTS)):
+        if manifest.get(kind, known[0]) not in known:
+            raise AssetError(f"{path} declares an unknown {kind} {manifest[kind]!r}; {_REMAKE}")
 
 
 def _no_bundle(folder: Path) -> str:

@@ -24,6 +24,7 @@ from tddfa3.assets.bundle import (
     DETECTOR_FILES,
     FACE_MODEL_FILE,
     LIGHTINGS,
+    REFINEMENTS,
     AssetBundle,
     backbone_file,
     file_sha256,
@@ -68,6 +69,7 @@ class BundleContents:
     correspondences: Mapping[str, Array] = field(default_factory=dict)
     backbones: Mapping[str, str] = field(default_factory=lambda: dict(BACKBONES))
     lighting: str = LIGHTINGS[0]
+    refine: str = REFINEMENTS[0]
     card: str = ""
     compact: bool = False
 
@@ -207,5 +209,6 @@ def _manifest(contents: BundleContents, files: dict[str, dict[str, Any]]) -> dic
             if all(file in files for file in needed)
         },
         "lighting": contents.lighting,
+        "refine": contents.refine,
         "crop": CROP,
     }

@@ -76,6 +76,7 @@ def make_open_bundle(dest: str | Path, weights: Path, *, card: Path | None = Non
         },
         backbones={BACKBONE: ARCHITECTURE},
         lighting="solve",
+        refine="points",
         compact=True,
         card=text,
     )

@@ -120,7 +120,8 @@ class FakeEngine:
     digest: str = "d1"
 
     def facts(self, config: LabelConfig) -> AssetFacts:
-        best = {"detector": "retinaface", "backbone": "resnet50", "lighting": "network"}
+        best = {"detector": "retinaface", "backbone": "resnet50", "lighting": "network",
+                "refine": "none"}  # fmt: skip
         given = {name: getattr(config, name) for name in best}
         return AssetFacts(
             name="fake",

@@ -59,7 +59,8 @@ def test_the_manifest_names_what_was_chosen(folder: Path, open_bundle: AssetBund
     config, fields = manifest(folder)["config"], manifest(folder)["fingerprint_fields"]
     assert isinstance(config, dict)
     assert isinstance(fields, dict)
-    chosen = {"detector": "mtcnn", "backbone": "efficientlite", "lighting": "solve"}
+    chosen = {"detector": "mtcnn", "backbone": "efficientlite", "lighting": "solve",
+              "refine": "points"}  # fmt: skip
     assert {name: config[name] for name in chosen} == chosen
     assert {name: fields[name] for name in chosen} == chosen
     assert config["assets"] == "open"
@@ -152,5 +153,6 @@ def test_a_mesh_from_a_row_is_the_mesh_of_the_run(folder: Path) -> None:
         filter=ds.field("image_id") == "root/0.png"
     ).to_pylist()  # fmt: skip
     rebuild = FaceRebuilder(AssetBundle.load("open"), Outputs(meshes=("pca",)))
+    # The row holds the refined face, which is not refined again.
     [face] = rebuild([FaceNumbers.from_row(row)])
     np.testing.assert_allclose(face.landmarks["68"].ravel(), row["ldm68"], rtol=0, atol=1e-2)

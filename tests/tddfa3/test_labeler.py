@@ -248,12 +248,22 @@ def test_solved_light_is_that_of_the_photograph(
 
 
 def test_points_to_refine_by_must_be_there(small_bundle: AssetBundle) -> None:
-    crops_only = FaceLabeler(small_bundle, detector="none", refine="points")
     with pytest.raises(UserError, match="choose a detector"):
-        crops_only([np.zeros((224, 224, 3), np.uint8)])
-    with pytest.raises(ValueError, match="points5"):
-        crops_only.label_crops(torch.zeros(1, 3, 224, 224))
-    assert len(crops_only.label_crops(torch.zeros(1, 3, 224, 224), torch.zeros(1, 5, 2))) == 1
+        FaceLabeler(small_bundle, detector="none", refine="points")
+    declaring = AssetBundle(small_bundle.path, {**small_bundle.manifest, "refine": "points"})
+    assert FaceLabeler(declaring).refiner is not None
+    assert FaceLabeler(declaring, refine="none").refiner is None
+    assert FaceLabeler(declaring, detector="none").refiner is None
+
+
+def test_crops_without_points_are_not_refined(
+    refining: FaceLabeler, small_bundle: AssetBundle
+) -> None:
+    crops = torch.rand(2, 3, 224, 224, generator=torch.manual_seed(0))
+    plain = FaceLabeler(small_bundle, lighting="solve").label_crops(crops)
+    torch.testing.assert_close(refining.label_crops(crops).alpha, plain.alpha, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="points5 must be"):
+        refining.label_crops(crops, torch.zeros(1, 5, 2))
 
 
 def test_bad_crops(crop_labeler: FaceLabeler) -> None:

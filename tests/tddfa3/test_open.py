@@ -144,13 +144,13 @@ def test_batches_are_their_faces(open_bundle: AssetBundle) -> None:
                 np.testing.assert_allclose(a.landmarks[name], b.landmarks[name], rtol=0, atol=0.01)
 
 
-def test_refining_brings_the_landmarks_to_the_points(
+def test_it_refines_unless_told_not_to(
     open_bundle: AssetBundle, face: Face, astronaut: np.ndarray
 ) -> None:
-    [[refined]] = FaceLabeler(open_bundle, refine="points")([astronaut])
-    assert refined.quality_points is not None
+    [[plain]] = FaceLabeler(open_bundle, refine="none")([astronaut])
+    assert plain.quality_points is not None
     assert face.quality_points is not None
-    assert refined.quality_points < face.quality_points
+    assert face.quality_points < plain.quality_points
 
 
 def test_no_photograph_no_face(labeler: FaceLabeler) -> None:

@@ -84,7 +84,8 @@ def test_what_the_bundle_lacks_is_refused(small_bundle: AssetBundle) -> None:
 def test_what_is_left_to_the_assets_is_chosen_by_them(small_bundle: AssetBundle) -> None:
     left = LabelConfig(assets=str(small_bundle.path))
     chosen = FaceEngine().facts(left).chosen
-    assert chosen == {"detector": "mtcnn", "backbone": "mbnetv3", "lighting": "network"}
+    assert chosen == {"detector": "mtcnn", "backbone": "mbnetv3", "lighting": "network",
+                      "refine": "none"}  # fmt: skip
     given = config(small_bundle, detector="none", lighting="solve")
     assert FaceEngine().facts(given).chosen == {**chosen, "detector": "none", "lighting": "solve"}
 

@@ -145,6 +145,7 @@ def test_part_names_that_disagree(face_bundle: AssetBundle) -> None:
         (lambda m: m["coefficients"].update(id=0), "id is 0"),
         (lambda m: m["coefficients"].update(hair=3), "describes its networks wrongly"),
         (lambda m: m.update(lighting="moon"), "unknown lighting 'moon'"),
+        (lambda m: m.update(refine="twice"), "unknown refine 'twice'"),
     ],
 )
 def test_networks_that_are_not_there(
@@ -166,6 +167,10 @@ def test_the_first_declared_is_the_default(small_bundle: AssetBundle) -> None:
         other.choose_backbone("none")
     with pytest.raises(UserError, match="choose of auto, network, solve"):
         other.choose_lighting("sun")
+    assert (other.choose_refine(), other.choose_refine("points")) == ("none", "points")
+    assert other.choose_refine("auto", "none") == "none"
+    with pytest.raises(UserError, match="choose a detector"):
+        other.choose_refine("points", "none")
     with pytest.raises(UserError, match=r"no 'auto' \(they have: none\)"):
         AssetBundle(Path("x"), {"backbones": {}}).choose_backbone()
 

@@ -51,7 +51,7 @@ def test_what_is_in_it(open_bundle: AssetBundle) -> None:
         "efficientlite",
         "mtcnn",
     )
-    assert open_bundle.lighting == "solve"
+    assert (open_bundle.lighting, open_bundle.refine) == ("solve", "points")
     for entry in open_bundle.files.values():
         assert entry["licence"].startswith("MIT")
     files = [path for path in open_bundle.path.iterdir() if path.is_file()]
