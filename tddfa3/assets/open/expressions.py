@@ -248,35 +248,38 @@ class _Fields:
 
     def _lids(self) -> FloatArray:
         """(V,3) the upper lids all the way down: the eye's vertices gather at the lower lid."""
-        inside = 1 - ((self.ax - EYE_X) / 0.118) ** 2
+        x_in_eye = self.ax - EYE_X
+        inside = 1 - (x_in_eye / 0.118) ** 2
         across = np.sqrt(np.clip(inside, 0, None))
         top, bottom = EYE_Y + 0.0465 * across, EYE_Y - 0.044 * across
-        move = np.zeros((self.lattice.size, 3))
-        for column in np.unique(self.lattice.around[across > 0]):
+        move = np.full((self.lattice.size, 3), np.nan)
+        still = (self.y <= bottom) | (np.abs(x_in_eye) > 0.20) | (self.y > EYE_Y + 0.17)
+        move[still] = 0.0
+        # Near the corners the skin around decides, or the lids would tear off it.
+        for column in np.unique(self.lattice.around[inside > 0.25]):
             line = np.flatnonzero(self.lattice.around == column)
             line = line[np.argsort(self.y[line])]
-            opening = (bottom[line[0]], top[line[0]])
-            reach = 0.04 + 0.09 * across[line[0]]
-            move[line] = _lid_line(self.y[line], self.shape[line], opening, reach)
-        # Towards the corners the lids move less, or their skin would tear off the corners' skin.
-        move *= smooth_step(across, 0.05, 0.60)[:, None]
+            lid = _lid_line(self.y[line], self.shape[line], (bottom[line[0]], top[line[0]]))
+            move[line] = np.where(np.isnan(lid), move[line], lid)
+        # The fill only comes near what is known, but eyes close to less than it may be off.
+        move = np.where(np.isnan(move), biharmonic_fill(self.lattice, move), move)
         over_lid = np.clip(self.y - top, 0, None) / 0.05
         move[:, 2] += 0.016 * over_lid * np.exp(1 - over_lid) * across**2
         return move
 
 
-def _lid_line(
-    y: FloatArray, shape: FloatArray, opening: tuple[float, float], reach: float
-) -> FloatArray:
+def _lid_line(y: FloatArray, shape: FloatArray, opening: tuple[float, float]) -> FloatArray:
     """(n,3) movement of one lattice column of an eye, ``y`` (n,) growing, ``shape`` (n,3).
 
-    ``opening`` is where the lids are, ``reach`` how far above the upper lid skin is pulled along.
+    ``opening`` is where the lids are. nan below the eye and above the upper lid's edge.
     """
     left = 0.04  # of the opening stays, so that no triangle loses its area
     bottom, top = opening
     low, high = (
         np.array([np.interp(lid, y, shape[:, axis]) for axis in range(3)]) for lid in opening
     )
-    above = (1 - smooth_step(y, top, top + reach))[:, None] * (low - high)
-    in_eye = np.where(((y > bottom) & (y <= top))[:, None], low - shape, 0)
-    return (1 - left) * np.where((y > top)[:, None], above, in_eye)
+    move = np.full_like(shape, np.nan)
+    in_eye = (y > bottom) & (y <= top)
+    move[in_eye] = low - shape[in_eye]
+    move[np.flatnonzero(y > top)[0]] = low - high
+    return (1 - left) * move

@@ -12,17 +12,17 @@ from tddfa3.assets.synthetic.seeded import FloatArray
 
 
 def biharmonic_fill(lattice: Lattice, known: FloatArray, stiffness: float = 3e4) -> FloatArray:
-    """(V,) the field that bends least (bi-Laplacian energy) and is near ``known``.
+    """The field that bends least (bi-Laplacian energy) and is near ``known``, of the same shape.
 
-    ``known`` (V,) is nan where nothing is known. The mouth's slit is respected: the lips are not
-    neighbours. ``stiffness`` weighs the known values, per vertex, against the bending energy.
+    ``known`` (V,) or (V,k) is nan, in whole rows, where nothing is known. The mouth's slit is
+    respected: the lips are not neighbours. ``stiffness`` weighs the known values, per vertex,
+    against the bending energy.
     """
     stiff, mass = _laplacian(lattice)
     bending = stiff.T @ sparse.diags(1 / mass) @ stiff
-    given = np.isfinite(known)
-    weights = np.where(given, stiffness, 0.0)
-    system = (bending + sparse.diags(weights)).tocsc()
-    return spsolve(system, weights * np.where(given, known, 0.0))
+    given = np.isfinite(known.reshape(lattice.size, -1)).all(1)
+    system = (bending + sparse.diags(stiffness * given)).tocsc()
+    return spsolve(system, stiffness * np.nan_to_num(known))
 
 
 def _laplacian(lattice: Lattice) -> tuple[sparse.csr_matrix, FloatArray]:
