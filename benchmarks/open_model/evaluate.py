@@ -30,7 +30,7 @@ from benchmarks.open_model.measure import (
 )
 from benchmarks.open_model.pose import five_points
 from benchmarks.open_model.sheet import write_sheet
-from tddfa3.assets.bundle import AssetBundle
+from tddfa3.assets.bundle import AUTO, AssetBundle
 from tddfa3.camera import image_camera
 from tddfa3.errors import UserError
 from tddfa3.face import Face
@@ -153,7 +153,7 @@ def main() -> None:
     )
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--refine", default="none", help="as of the labeler")
+    parser.add_argument("--refine", default=AUTO, help="as of the labeler")
     parser.add_argument("--sheet", type=Path, help="write a picture of every labelled photograph")
     options = parser.parse_args()
     try:
