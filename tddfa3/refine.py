@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tddfa3.camera import CENTRE, FOCAL, project, rotation_matrix, to_camera
@@ -38,6 +39,10 @@ TRANS_SPREAD = (0.05, 0.05, 0.3)
 """Error of its translation in model units; a crop tells little of the distance."""
 SHAPE_SPREAD = 0.4
 """Error of its coefficients of identity and expression, in standard deviations."""
+HELD = 1e-6
+"""In its place for what five points do not show: the opening of mouth and eyes."""
+GAPS = ((62, 66), (37, 41), (44, 46))
+"""Of the 68 points: between the inner lips, and between the lids."""
 
 
 class PointRefiner(nn.Module):
@@ -60,7 +65,8 @@ class PointRefiner(nn.Module):
         vertices = data.landmarks["68"][[i for group in FIVE_FROM_68 for i in group]]
         bases = (data.id_basis, data.exp_basis)
         basis = np.concatenate([each[vertices] for each in bases], axis=2)
-        moving = [SHAPE_SPREAD] * (self.n_id + self.n_exp)
+        held = opens_more_than_it_moves(data)[: self.n_exp]
+        moving = [*[SHAPE_SPREAD] * self.n_id, *np.where(held, HELD, SHAPE_SPREAD)]
         arrays = {
             "mean": data.mean_shape[vertices],
             "basis": basis,
@@ -163,6 +169,17 @@ class PointRefiner(nn.Module):
 
     def _five_points(self, camera: Tensor) -> Tensor:
         return _grouped(to_crop_pixels(project(camera)))
+
+
+def opens_more_than_it_moves(data: FaceModelData) -> NDArray[np.bool_]:
+    """Which expressions move the lips or the lids apart more than any of the five points: (n_exp,).
+
+    Where the points lie says nothing of these, and they would be moved to explain other errors.
+    """
+    landmarks = data.exp_basis[data.landmarks["68"]]  # (68, 3, n_exp)
+    opened = [np.linalg.norm(landmarks[a] - landmarks[b], axis=0) for a, b in GAPS]
+    moved = [np.linalg.norm(landmarks[list(g)].mean(axis=0), axis=0) for g in FIVE_FROM_68]
+    return np.asarray(np.max(opened, axis=0) > np.max(moved, axis=0))
 
 
 def rotation_derivatives(angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:

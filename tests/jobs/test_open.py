@@ -87,7 +87,6 @@ def test_every_image_has_a_face_with_all_its_columns(
 @pytest.mark.parametrize(
     "words",
     [
-        ["in", "out"],
         ["in", "out", "--detector", "mtcnn", "--backbone", "efficientlite", "--assets", "open"],
         ["--resume", "out"],
     ],

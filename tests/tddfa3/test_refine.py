@@ -8,12 +8,19 @@ import torch
 from torch import Tensor
 
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.assets.open import EXPRESSION_NAMES
 from tddfa3.camera import rotation_matrix
 from tddfa3.coefficients import join, split
 from tddfa3.face_model import FaceModel
 from tddfa3.landmarks import to_crop_pixels
 from tddfa3.quality import five_from_68
-from tddfa3.refine import POINT_OFFSETS, PointRefiner, rotation_derivatives
+from tddfa3.refine import (
+    LEADING,
+    POINT_OFFSETS,
+    PointRefiner,
+    opens_more_than_it_moves,
+    rotation_derivatives,
+)
 from tddfa3.sample import random_coefficients
 
 
@@ -89,6 +96,20 @@ def test_where_a_detector_sets_its_points_is_taken_into_account(
     refined = of_mtcnn(faces.alpha, points5 + offset)
     torch.testing.assert_close(refined, faces.alpha, rtol=0, atol=2e-4)
     assert (faces.distance(of_mtcnn(faces.alpha, points5), points5) > 0.5).all()
+
+
+def test_the_opening_of_mouth_and_eyes_is_left_to_the_network(open_bundle: AssetBundle) -> None:
+    data = open_bundle.face_model()
+    held = torch.from_numpy(opens_more_than_it_moves(data))
+    assert held[[EXPRESSION_NAMES.index(name) for name in ("jaw_open", "eyes_close")]].all()
+    assert not held[EXPRESSION_NAMES.index("smile")]
+    alpha = torch.zeros(1, data.sizes.total)
+    refiner = PointRefiner(data)
+    points5, _ = refiner._linearised(alpha.double())
+    moved = refiner(alpha, points5 + torch.tensor([3.0, -2.0]) * torch.arange(5)[:, None])
+    exp = split(moved, data.sizes).exp[0, :LEADING]
+    assert exp[held[:LEADING]].abs().max() < 1e-3
+    assert exp[~held[:LEADING]].abs().max() > 0.01
 
 
 def test_points_that_agree_change_nothing(faces: Faces) -> None:
