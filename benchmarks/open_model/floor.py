@@ -33,7 +33,7 @@ SUFFIX = ".mediapipe68.txt"
 # Standard deviations: of the points in crop pixels, of the distance in model units; those of the
 # coefficients are 1, those of the rest of the pose are without bounds.
 POINT_SPREAD, DISTANCE_SPREAD = 1.0, 0.5
-STEPS = 20
+MAX_STEPS = 20
 
 
 class Landmarks68(NamedTuple):
@@ -82,11 +82,14 @@ def fit(model: Landmarks68, points: Floats, size: tuple[int, int]) -> Fit:
         return project(to_camera(shape, rotation_matrix(unknown[None, :3]), unknown[None, 3:6]))[0]
 
     unknown = torch.zeros(len(precision), dtype=torch.float64)
-    for _ in range(STEPS):
+    for _ in range(MAX_STEPS):
         slope = torch.func.jacfwd(projected)(unknown).reshape(-1, len(unknown)) / POINT_SPREAD
         left = (goal - projected(unknown)).reshape(-1) / POINT_SPREAD
         normal = slope.T @ slope + torch.diag(precision**2)
-        unknown = unknown + torch.linalg.solve(normal, slope.T @ left - precision**2 * unknown)
+        step = torch.linalg.solve(normal, slope.T @ left - precision**2 * unknown)
+        unknown = unknown + step
+        if float(step.abs().max()) < 1e-4:
+            break
     error = (projected(unknown) - goal).numpy()
     scale = float(np.linalg.norm(target[36] - target[45]))
     return Fit(unknown[:6].numpy(), unknown[6:].numpy(), 100 * error / scale)
