@@ -50,6 +50,7 @@ class EfficientLite(nn.Module):
         head_sizes: number of outputs of each head, in the order of the coefficient vector.
     """
 
+    reduce_fine: nn.Conv2d
     output_scale: Tensor
     """(sum(head_sizes),) what one unit of the last layer is in each coefficient."""
 
