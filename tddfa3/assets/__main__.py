@@ -64,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     default.add_argument("dest", type=Path, metavar="BUNDLE")
     default.add_argument("--weights", type=Path, required=True, metavar="FILE",
                          help="safetensors of the trained EfficientNet-Lite0")  # fmt: skip
-    default.add_argument("--card", type=Path, metavar="FILE", help="its README.md")
+    default.add_argument("--texts", type=Path, nargs="*", default=[], metavar="FILE",
+                         help="its README.md and LICENSES.txt")  # fmt: skip
     default.set_defaults(run=_open)
 
     describe = commands.add_parser("describe", help="say what is in a bundle")
@@ -110,7 +111,7 @@ def _convert(options: argparse.Namespace) -> None:
 def _open(options: argparse.Namespace) -> None:
     from tddfa3.assets.open_bundle import make_open_bundle
 
-    bundle = make_open_bundle(options.dest, options.weights, card=options.card)
+    bundle = make_open_bundle(options.dest, options.weights, texts=options.texts)
     print(f"{bundle.path}  {bundle.digest}")
 
 

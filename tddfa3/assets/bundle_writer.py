@@ -36,7 +36,6 @@ from tddfa3.errors import AssetError
 if TYPE_CHECKING:
     from torch import Tensor
 
-CARD_FILE = "README.md"
 STALE_SECONDS = 24 * 3600
 
 
@@ -55,7 +54,7 @@ class BundleContents:
     ``recipe`` states what the bundle is made from: two bundles of one recipe are the same bundle.
     ``networks`` maps file names to tensors; ``origins`` overrides ``origin`` for single files.
     ``backbones`` maps those that may be among the networks to their architectures, best first.
-    ``card`` is a text for people, kept as README.md.
+    ``texts`` are for people: file name to content.
     ``compact`` halves the face model's file by rounding its bases to float16.
     """
 
@@ -70,7 +69,7 @@ class BundleContents:
     backbones: Mapping[str, str] = field(default_factory=lambda: dict(BACKBONES))
     lighting: str = LIGHTINGS[0]
     refine: str = REFINEMENTS[0]
-    card: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
     compact: bool = False
 
 
@@ -157,8 +156,8 @@ def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, 
     # Written here, as safetensors' own save_file makes files that only their owner may read.
     arrays = contents.face_model.to_arrays(compact=contents.compact)
     (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(arrays))
-    if contents.card:
-        (folder / CARD_FILE).write_text(contents.card, encoding="utf-8")
+    for name, text in contents.texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
     for name, tensors in contents.networks.items():
         (folder / name).write_bytes(torch_bytes(dict(tensors)))
     if contents.correspondences:

@@ -6,6 +6,7 @@ Everything in it may be used and passed on freely. How the network is trained:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -40,16 +41,16 @@ NOTICE = (
 )
 
 
-def make_open_bundle(dest: str | Path, weights: Path, *, card: Path | None = None) -> AssetBundle:
+def make_open_bundle(dest: str | Path, weights: Path, *, texts: Sequence[Path] = ()) -> AssetBundle:
     """Write the bundle to ``dest``, or return the one that is there; the same bytes every time.
 
     Args:
         weights: safetensors of the trained network, in any float type.
-        card: a text that becomes the bundle's README.md.
+        texts: for people; they keep their names.
     Raises:
         AssetError: the weights cannot be read, or ``dest`` holds something else.
     """
-    dest, text = Path(dest), _text(card)
+    dest, read = Path(dest), {path.name: _text(path) for path in texts}
     network = _tensors(weights)
     recipe = {
         "kind": "open",
@@ -78,7 +79,7 @@ def make_open_bundle(dest: str | Path, weights: Path, *, card: Path | None = Non
         lighting="solve",
         refine="points",
         compact=True,
-        card=text,
+        texts=read,
     )
     return write_bundle(dest, contents)
 
@@ -90,11 +91,11 @@ def _tensors(weights: Path) -> dict[str, Tensor]:
         raise AssetError(f"{weights} can't be read as safetensors: {error}") from error
 
 
-def _text(card: Path | None) -> str:
+def _text(path: Path) -> str:
     try:
-        return card.read_text(encoding="utf-8") if card is not None else ""
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise AssetError(f"{card} can't be read: {error.strerror}") from error
+        raise AssetError(f"{path} can't be read: {error.strerror}") from error
 
 
 def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -55,7 +55,10 @@ def test_what_is_in_it(open_bundle: AssetBundle) -> None:
     for entry in open_bundle.files.values():
         assert entry["licence"].startswith("MIT")
     files = [path for path in open_bundle.path.iterdir() if path.is_file()]
-    assert {path.name for path in files} == {*open_bundle.files, "bundle.json", "README.md"}
+    assert {path.name for path in files} == {
+        *(open_bundle.files),
+        *("bundle.json", "README.md", "LICENSES.txt"),
+    }
     assert sum(path.stat().st_size for path in files) <= MOST_BYTES
 
 
@@ -63,6 +66,9 @@ def test_the_card_names_every_part_and_its_licence(open_bundle: AssetBundle) -> 
     card = (open_bundle.path / "README.md").read_text()
     for name in ("MTCNN", "EfficientNet-Lite0", "MediaPipe", "MIT", "Apache-2.0", "identity"):
         assert name in card
+    licences = (open_bundle.path / "LICENSES.txt").read_text()
+    for name in (*open_bundle.files, "MIT License", "Apache License", "Iván de Paz Centeno"):
+        assert name in licences
 
 
 def test_every_digest_is_right(open_bundle: AssetBundle) -> None:
@@ -115,9 +121,9 @@ def test_the_detector_is_the_packages(open_bundle: AssetBundle) -> None:
 
 
 def test_the_command(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    card = tmp_path / "card.md"
+    card = tmp_path / "README.md"
     card.write_text("# A card")
-    command = ["open", str(tmp_path / "made"), "--weights", str(weights), "--card", str(card)]
+    command = ["open", str(tmp_path / "made"), "--weights", str(weights), "--texts", str(card)]
     assert main(command) == 0
     made = AssetBundle.load(tmp_path / "made")
     assert capsys.readouterr().out == f"{made.path}  {made.digest}\n"
@@ -208,7 +214,7 @@ def test_pip_takes_all_of_its_files(open_bundle: AssetBundle) -> None:
     text = (open_bundle.path.parents[1] / "pyproject.toml").read_text()
     [listed] = re.findall(r'"share/tddfa3/assets/open" = \[(.*?)\]', text, re.DOTALL)
     patterns = re.findall(r'"assets/open/(.*?)"', listed)
-    for name in (*open_bundle.files, "bundle.json", "README.md"):
+    for name in (*open_bundle.files, "bundle.json", "README.md", "LICENSES.txt"):
         assert any(fnmatch(name, pattern) for pattern in patterns), name
 
 
