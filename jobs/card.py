@@ -50,6 +50,9 @@ _CITATION = """\
   booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
   year      = {2024}
 }
+```"""
+_CITATION_BFM = """\
+```bibtex
 @inproceedings{paysan2009face,
   title     = {A 3D Face Model for Pose and Illumination Invariant Face Recognition},
   author    = {Paysan, Pascal and Knothe, Reinhard and Amberg, Brian and Romdhani, Sami and
@@ -132,7 +135,7 @@ def card(run: LabelledRun) -> str:
         "## Parts\n\n" + _part_table(run.part_names),
         "## How it was made\n\n" + _config_table(run, counts),
         "## Licences\n\n" + _licences(run, counts),
-        "## Citation\n\n" + _CITATION,
+        "## Citation\n\n" + _citation(run),
         "## Loading\n\n" + _LOADING,
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -269,6 +272,16 @@ def _config_table(run: LabelledRun, counts: Counts) -> str:
     return "\n".join(lines) + f"\n\nVersions: {packages}."
 
 
+def _holds_bfm(run: LabelledRun) -> bool:
+    """Whether the face model is, or may be, the Basel Face Model's."""
+    licence = run.facts.licence or run.about["assets"]["licence"]
+    return not licence or "Basel" in licence
+
+
+def _citation(run: LabelledRun) -> str:
+    return f"{_CITATION}\n{_CITATION_BFM}" if _holds_bfm(run) else _CITATION
+
+
 def _rasterizer_licence(counts: Counts) -> str:
     nvdiffrast = "**nvdiffrast** (Nvidia Source Code License: **non-commercial** use only)"
     if "nvdiffrast" in counts.computed_with.get("rasterizer", ""):
@@ -282,6 +295,13 @@ def _rasterizer_licence(counts: Counts) -> str:
     )
 
 
+_BFM_LICENCE = (
+    "- The face model of 3DDFA-V3 is derived from the **Basel Face Model (BFM): non-commercial "
+    "research only, no redistribution** of the model or of anything that contains it. If the "
+    "assets above are 3DDFA-V3's, these labels are for non-commercial research only."
+)
+
+
 def _licences(run: LabelledRun, counts: Counts) -> str:
     facts = run.facts
     assets = run.about["assets"]
@@ -290,9 +310,7 @@ def _licences(run: LabelledRun, counts: Counts) -> str:
         f"- **Assets**: {assets['name']}, licence: **{licence}** (digest `{assets['digest'][:16]}`"
         f"{f'; source: {facts.source}' if facts.source else ''}). Coefficients, and meshes made of "
         "them, are derived from these assets: what their licence forbids, it forbids here.",
-        "- The face model of 3DDFA-V3 is derived from the **Basel Face Model (BFM): non-commercial "
-        "research only, no redistribution** of the model or of anything that contains it. If the "
-        "assets above are 3DDFA-V3's, these labels are for non-commercial research only.",
+        *([_BFM_LICENCE] if _holds_bfm(run) else []),
         "- " + _rasterizer_licence(counts),
         "- **The photographs** are not part of this data set, unless overlays or textures are; the "
         "rights in them, and the privacy of the people in them, remain as they were.",

@@ -1,4 +1,7 @@
-"""``make demo``: label a photograph and a few rendered faces, and show what comes out."""
+"""``make demo``: label a photograph and a few rendered faces, and show what comes out.
+
+Everything is labelled with the bundle that comes with tddfa3, so that nothing has to be downloaded.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,9 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from tddfa3.assets.synthetic import synthesize
+from tddfa3.assets.bundle import AssetBundle
 from tddfa3.sample import rendered_faces
 
-ASSETS = Path("assets/synthetic-0")
 DEMO = Path("demo")
 INPUT, OUTPUT = DEMO / "input", DEMO / "output"
 SHARDS, FACES_PER_SHARD = 2, 6
@@ -26,15 +28,13 @@ SHARDS, FACES_PER_SHARD = 2, 6
 
 def main() -> int:
     console = Console()
-    if not (ASSETS / "bundle.json").exists():
-        console.print(f"Making the synthetic assets in {ASSETS} (once, about a minute) ...")
-    bundle = synthesize(ASSETS, seed=0)
+    bundle = AssetBundle.load()
     if not INPUT.exists():
         console.print(f"Making a small input in {INPUT} ...")
         make_input(rendered_faces(bundle, SHARDS * FACES_PER_SHARD))
     command = [
-        *("-m", "jobs.label", str(INPUT), str(OUTPUT), "--assets", str(ASSETS)),
-        *("--detector", "mtcnn", "--faces", "all", "--overlays", "jpg", "--meshes", "pca"),
+        *("-m", "jobs.label", str(INPUT), str(OUTPUT)),
+        *("--faces", "all", "--overlays", "sheet", "--meshes", "pca"),
         # Small chunks, so that there is progress to see.
         *("--chunk-images", "4"),
     ]
@@ -77,10 +77,6 @@ def show(console: Console) -> None:
     size = sum(p.stat().st_size for p in written)
     console.print(f"{len(written)} files, {size / 1e6:.1f} MB in {OUTPUT}")
     picture = next((row["overlay_uri"] for row in rows if "astronaut" in row["image_id"]), None)
-    console.print(
-        "The synthetic networks have random weights: place and size of the faces are MTCNN's and "
-        "real, pose and expression are not. For 3DDFA-V3's own weights see assets/README.md."
-    )
     if picture:
         console.print(f"Look at [bold]{OUTPUT / picture}[/bold]", soft_wrap=True)
 

@@ -32,6 +32,7 @@ from jobs.pipeline.doctor_checks import (
     machine_checks,
 )
 from jobs.submit import copy_code
+from tddfa3.assets.default import OPEN
 from tddfa3.errors import UserError
 
 COLOURS = {"ok": "green", "warning": "yellow", "failed": "red"}
@@ -54,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
         description=(__doc__ or "").split("\n\n")[0],
         allow_abbrev=False,
     )
-    parser.add_argument("--assets", metavar="URL", help="the bundle: every digest is compared")
+    parser.add_argument(
+        "--assets",
+        metavar="URL",
+        default=OPEN,
+        help="the bundle, whose digests are compared (default: the one that comes with tddfa3)",
+    )
     parser.add_argument("--input", metavar="URL", help="is something there that can be read?")
     parser.add_argument("--output", metavar="URL", help="a small file is written and deleted there")
     parser.add_argument("--s3-endpoint", metavar="URL", help="the S3 server, when it is not AWS")
@@ -70,10 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 def examine(options: argparse.Namespace) -> list[Check]:
     checks = machine_checks(options.device, options.rasterizer)
     checks.append(guarded("ray", check_ray))
-    if options.assets:
-        checks.append(guarded("assets", lambda: check_assets(options.assets, options.s3_endpoint)))
-    else:
-        checks.append(_not_asked("assets", "--assets URL"))
+    checks.append(guarded("assets", lambda: check_assets(options.assets, options.s3_endpoint)))
     if options.input:
         checks.append(guarded("input", lambda: check_input(options.input, options.s3_endpoint)))
     if options.output:
@@ -100,7 +103,7 @@ def check_cluster(options: argparse.Namespace) -> list[Check]:
     """Joins the cluster and asks each of its machines."""
     import ray
 
-    joined = guarded("cluster", lambda: _join(options.ray_address))
+    joined = guarded("cluster", lambda: _join(options.ray_address, options.assets))
     if joined.status == "failed":
         return [joined]
     try:
@@ -109,13 +112,13 @@ def check_cluster(options: argparse.Namespace) -> list[Check]:
         ray.shutdown()
 
 
-def _join(address: str) -> Check:
+def _join(address: str, assets: str) -> Check:
     import ray
 
     from jobs.pipeline.joining import join_cluster
 
     try:
-        with _code_for_the_nodes() as code:
+        with _code_for_the_nodes(assets) as code:
             join_cluster(
                 address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=code
             )
@@ -132,13 +135,13 @@ def _join(address: str) -> Check:
 
 
 @contextmanager
-def _code_for_the_nodes() -> Iterator[dict[str, Any] | None]:
+def _code_for_the_nodes(assets: str) -> Iterator[dict[str, Any] | None]:
     """A runtime environment with this code, unless a submitted job has brought it along."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        copy_code(Path(folder))
+        copy_code(Path(folder), assets)
         yield {"working_dir": folder}
 
 
@@ -185,8 +188,7 @@ def _what_to_ask(options: argparse.Namespace, *, on_head: bool) -> dict[str, Any
 
 def _ask_node(what: dict[str, Any]) -> list[Check]:
     checks = machine_checks(what["device"], what["rasterizer"])
-    if what["assets"]:
-        checks.append(guarded("assets", lambda: check_assets(what["assets"], what["s3_endpoint"])))
+    checks.append(guarded("assets", lambda: check_assets(what["assets"], what["s3_endpoint"])))
     if what["output"]:
         checks.append(guarded("output", lambda: check_output(what["output"], what["s3_endpoint"])))
     return checks

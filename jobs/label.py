@@ -21,7 +21,15 @@ from jobs.pipeline.ray_session import ray_session
 from jobs.pipeline.reporting import DONE, INCOMPLETE, STOPPED, UNUSABLE, Reporter
 from jobs.pipeline.run import Run, config_of, open_run
 from jobs.pipeline.scheduler import Scheduler
+from tddfa3.assets.default import OPEN
 from tddfa3.errors import UserError
+
+OPEN_NOTE = (
+    "the assets are `open`, which come with tddfa3 and are free to use: pose and coarse "
+    "expression, not identity. 3DDFA-V3's: python -m tddfa3.assets fetch assets/3ddfa-v3, then "
+    "--assets assets/3ddfa-v3"
+)
+"""Said once a run."""
 
 
 def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
@@ -29,7 +37,10 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
     engine = engine or FaceEngine()
     try:
         config = configs.parse(sys.argv[1:] if argv is None else argv, config_of)
-        return label(open_run(config, engine), engine)
+        run = open_run(config, engine)
+        if config.assets == OPEN:
+            print(f"note: {OPEN_NOTE}", file=sys.stderr)
+        return label(run, engine)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return UNUSABLE

@@ -1,6 +1,6 @@
 """Submit a labelling run to a Ray cluster, follow it, and pass its exit code on.
 
-    python -m jobs.submit --address http://HEAD:8265 INPUT... OUTPUT --assets DIR [options]
+    python -m jobs.submit --address http://HEAD:8265 INPUT... OUTPUT [--assets DIR] [options]
     python -m jobs.submit --address http://HEAD:8265 --attach ID
     python -m jobs.submit --address http://HEAD:8265 --stop ID
 
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 from urllib.parse import urlsplit
 
 from jobs.pipeline import config as label_config
+from tddfa3.assets.bundle import BUNDLE_JSON, OPEN, AssetBundle
 from tddfa3.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if rest:
                 raise UserError(f"--attach and --stop take no {rest[0]!r}")
         else:
-            entrypoint = entrypoint_of(rest)
+            entrypoint, assets = entrypoint_of(rest)
             environment = environment_of(options.pass_env, os.environ)
         address = http_address(options.address)
         client = connect(address)
@@ -77,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return stop(client, options.stop)
         job_id = options.attach
         if not job_id:
-            job_id = submit(client, entrypoint, environment)
+            job_id = submit(client, entrypoint, environment, assets)
             print(f"submitted {job_id} to {address}")
         if options.no_wait:
             print(how_to_go_on(address, job_id))
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m jobs.submit",
-        usage="%(prog)s [--address URL] INPUT... OUTPUT --assets DIR [options of jobs.label]\n"
+        usage="%(prog)s [--address URL] INPUT... OUTPUT [--assets DIR] [options of jobs.label]\n"
         "       %(prog)s [--address URL] --attach ID | --stop ID",
         description=(__doc__ or "").split("\n\n")[0],
         epilog="All other options are those of python -m jobs.label --help.",
@@ -119,21 +120,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def entrypoint_of(arguments: Sequence[str]) -> str:
-    """The command that the head runs, or :class:`UserError` saying why it could not."""
+def entrypoint_of(arguments: Sequence[str]) -> tuple[str, str]:
+    """The command that the head runs and its assets, or :class:`UserError` if it could not."""
     arguments = list(arguments)
     if "--ray-address" not in arguments and not _has_value("--ray-address=", arguments):
         arguments += ["--ray-address", "auto"]
     config = label_config.parse(arguments, _manifest_is_elsewhere)
     if config.ray_address != "auto":
         raise UserError("--ray-address: the run joins the cluster it is submitted to; leave it out")
-    for path in (*config.paths, config.assets, config.resume):
+    assets = "" if config.assets == OPEN else config.assets
+    for path in (*config.paths, assets, config.resume):
         if path and "://" not in path and not path.startswith(("/", "file:")):
             raise UserError(
                 f"{path!r} is relative, but paths are read on the cluster: give an absolute path "
                 "that all its machines see, or s3://"
             )
-    return shlex.join(["python", "-m", PROGRAM, *arguments])
+    return shlex.join(["python", "-m", PROGRAM, *arguments]), config.assets
 
 
 def _has_value(prefix: str, arguments: Sequence[str]) -> bool:
@@ -240,10 +242,11 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0][:200] or type(error).__name__
 
 
-def submit(client: JobClient, entrypoint: str, environment: Mapping[str, str]) -> str:
-    """Sends the code and the command; the id that the cluster gave the job."""
+def submit(client: JobClient, entrypoint: str, environment: Mapping[str, str], assets: str) -> str:
+    """Sends the code, the command and the assets that come with the code, where these are wanted;
+    the id that the cluster gave the job."""
     with tempfile.TemporaryDirectory() as folder:
-        copy_code(Path(folder))
+        copy_code(Path(folder), assets)
         runtime_env = {"working_dir": folder, "env_vars": dict(environment)}
         try:
             return client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
@@ -251,13 +254,22 @@ def submit(client: JobClient, entrypoint: str, environment: Mapping[str, str]) -
             raise UserError(f"the cluster did not take the job: {_first_line(error)}") from None
 
 
-def copy_code(folder: Path) -> None:
-    """Copies the Python sources of this project, and nothing else, into ``folder``."""
+def copy_code(folder: Path, assets: str = "") -> None:
+    """Copies the Python sources of this project, and nothing else, into ``folder``.
+
+    With ``assets="open"`` also the bundle of that name, which ``tddfa3`` looks for beside itself.
+    """
     for package in PACKAGES:
         for source in sorted((ROOT / package).rglob("*.py")):
             target = folder / source.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+    if assets == OPEN:
+        bundle = AssetBundle.load(OPEN)
+        target = folder / "assets" / OPEN
+        target.mkdir(parents=True)
+        for name in (BUNDLE_JSON, *bundle.files):
+            shutil.copyfile(bundle.path / name, target / name)
 
 
 def how_to_go_on(address: str, job_id: str) -> str:

@@ -1,7 +1,7 @@
 """The numbers a backbone predicts for a face, and their names.
 
-A row is ``id | exp | alb | angle | sh | trans``. With the published assets that is
-80 + 64 + 80 + 3 + 27 + 3 = 257 numbers; identity, expression and albedo may have other sizes.
+A row is ``id | exp | alb | angle | sh | trans``. With 3DDFA-V3's assets that is
+80 + 64 + 80 + 3 + 27 + 3 = 257 numbers; every bundle states its own sizes of the first three.
 """
 
 from __future__ import annotations

@@ -176,11 +176,27 @@ def sh_shading(normals: Tensor, sh: Tensor) -> Tensor:
     Raises:
         ValueError: another shape.
     """
+    bands = sh_bands(normals)
+    _check_batch("sh", sh, CoefficientSizes.sh, len(normals))
+    light = sh.view(len(sh), 3, 9).clone()
+    light[..., 0] += SH_AMBIENT
+    return bands @ light.transpose(1, 2)
+
+
+def sh_bands(normals: Tensor) -> Tensor:
+    """What one unit of each of the nine bands adds to the light that reaches a vertex.
+
+    Args:
+        normals: (B, V, 3) unit, rotated.
+    Returns:
+        (B, V, 9).
+    Raises:
+        ValueError: another shape.
+    """
     if normals.ndim != 3 or normals.shape[2] != 3:
         raise ValueError(f"normals must be (B, V, 3), not {tuple(normals.shape)}")
-    _check_batch("sh", sh, CoefficientSizes.sh, len(normals))
     x, y, z = normals.unbind(-1)
-    bands = torch.stack(
+    return torch.stack(
         [
             torch.full_like(x, _SH_0),
             -_SH_1 * y,
@@ -194,9 +210,6 @@ def sh_shading(normals: Tensor, sh: Tensor) -> Tensor:
         ],
         dim=-1,
     )
-    light = sh.view(len(sh), 3, 9).clone()
-    light[..., 0] += SH_AMBIENT
-    return bands @ light.transpose(1, 2)
 
 
 def directional_shading(normals: Tensor) -> Tensor:

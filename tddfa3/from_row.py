@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from tddfa3.assets.bundle import AssetBundle
+from tddfa3.assets.bundle import AUTO, AssetBundle
 from tddfa3.coefficients import Coefficients
 from tddfa3.crop import CropTransform, crop_image
 from tddfa3.face import Candidate, Face, faces_from_batch
@@ -92,7 +92,8 @@ class FaceRebuilder:
     ) -> None:
         # The labeler has all the steps after the networks. It wants a backbone; the one with the
         # fewest weights is loaded, and never run.
-        backbone = min(bundle.backbones, key=lambda name: (name != "mbnetv3", name))
+        weights = {name: bundle.files[bundle.backbone(name).file] for name in bundle.backbones}
+        backbone = min(weights, key=lambda name: int(weights[name]["bytes"]), default=AUTO)
         self._labeler = FaceLabeler(
             bundle,
             detector="none",

@@ -1,7 +1,8 @@
 """FaceLabeler: photographs in, labelled faces out. A face's way, in one screen:
 
-detect -> five points -> crop -> coefficients -> geometry -> rasterize once
--> {visible vertices, parts, landmarks, renders} -> texture -> back to the photograph.
+detect -> five points -> crop -> coefficients (-> refined by the points) -> geometry -> rasterize
+once (-> light solved) -> {visible vertices, parts, landmarks, renders} -> texture -> back to the
+photograph.
 
 Two doors: :meth:`FaceLabeler.__call__` takes and gives NumPy, images of any size mixed in one call;
 :meth:`FaceLabeler.label_crops` takes a batch of ready crops and gives tensors.
@@ -16,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tddfa3.assets.bundle import AssetBundle
+from tddfa3.assets.bundle import AUTO, AssetBundle
 from tddfa3.backbones import build_backbone
 from tddfa3.batch import FaceBatch
 from tddfa3.camera import clip_space
-from tddfa3.coefficients import split
+from tddfa3.coefficients import join, split
+from tddfa3.conventions import CROP_SIZE
 from tddfa3.crop import CropTransform, crop_image, estimate_crop
 from tddfa3.detection import Detections, build_detector
 from tddfa3.engine import Engine
@@ -28,11 +30,13 @@ from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import QUALITY_LANDMARKS, Candidate, Face, faces_from_batch
 from tddfa3.face_model import FaceModel
 from tddfa3.landmarks import LandmarkIndex, gather, to_crop_pixels
+from tddfa3.lighting import LightSolver
 from tddfa3.outputs import Outputs
 from tddfa3.rasterize import build_rasterizer
+from tddfa3.refine import PointRefiner
 from tddfa3.render import render
 from tddfa3.segmentation import PartSegmenter, label_map, pack_parts, visible_vertices
-from tddfa3.texture import TextureMapper
+from tddfa3.texture import TextureMapper, sample_photo
 
 FACE_CHOICES = ("best", "largest", "all")
 
@@ -42,14 +46,19 @@ class FaceLabeler:
 
     Args:
         bundle: where networks and 3DMM come from.
-        detector: "retinaface", "mtcnn", or "none" for ready 224 crops.
-        backbone: "resnet50" or "mbnetv3".
+        detector: one of ``bundle.detectors``; "auto" for its first; "none" for ready 224 crops.
+        backbone: one of ``bundle.backbones``; "auto" for its first.
         device: "auto", "cpu" or "cuda[:i]".
         faces: "best" score, "largest" box, or "all".
         outputs: what to compute.
         rasterizer: "auto", "nvdiffrast" or "cpu".
         engine: what runs the networks: "auto", "torch" or "onnx".
         precision: "fp32"; on CUDA also "bf16" or "fp16".
+        refine: "points" moves pose and leading shape coefficients so that the landmarks lie
+            nearer to the detector's five points (:mod:`tddfa3.refine`), "none" does not, "auto"
+            is what the bundle declares, where there are points.
+        lighting: "network" predicts light and skin colour, "solve" fits them to the crop
+            (:mod:`tddfa3.lighting`), "auto" is what the bundle declares.
         batch: faces through the networks and the rasterizer at a time; bounds the memory.
         threads: threads of the networks and the rasterizer on a CPU; None: PyTorch's setting.
 
@@ -61,14 +70,16 @@ class FaceLabeler:
         self,
         bundle: AssetBundle,
         *,
-        detector: str = "retinaface",
-        backbone: str = "resnet50",
+        detector: str = AUTO,
+        backbone: str = AUTO,
         device: str = "auto",
         faces: str = "best",
         outputs: Outputs | None = None,
         rasterizer: str = "auto",
         engine: str = "auto",
         precision: str = "fp32",
+        refine: str = AUTO,
+        lighting: str = AUTO,
         batch: int = 16,
         threads: int | None = None,
     ) -> None:
@@ -92,6 +103,11 @@ class FaceLabeler:
         self.backbone = build_backbone(backbone, bundle, self.device, networks)
         self.model = FaceModel(data).to(self.device).eval()
         self.landmark_index = LandmarkIndex(data).to(self.device)
+        refines = bundle.choose_refine(refine, detector) == "points"
+        found_by = bundle.choose_detector(detector)
+        self.refiner = PointRefiner(data, found_by).to(self.device) if refines else None
+        solves_light = bundle.choose_lighting(lighting) == "solve"
+        self.light_solver = LightSolver(data).to(self.device) if solves_light else None
         self.rasterizer = build_rasterizer(rasterizer, self.device, threads)
         self.computed_with = {
             "device": str(self.device),
@@ -126,17 +142,19 @@ class FaceLabeler:
         for start in range(0, len(candidates), self.batch):
             part = candidates[start : start + self.batch]
             crops = np.stack([crop_image(images[c.image], c.crop) for c in part])
-            batch = self.label_crops(crops_to_tensor(crops, self.device))
+            batch = self.label_crops(crops_to_tensor(crops, self.device), self._crop_points(part))
             for face, candidate in zip(self._faces(batch, part), part, strict=True):
                 results[candidate.image].append(face)
         return results
 
     @torch.inference_mode()
-    def label_crops(self, crops: Tensor) -> FaceBatch:
+    def label_crops(self, crops: Tensor, points5: Tensor | None = None) -> FaceBatch:
         """Label a batch of ready crops.
 
         Args:
             crops: float32 (B, 3, 224, 224) RGB 0..1; B may be 0.
+            points5: (B, 5, 2) the detector's points in crop pixels, to refine by; None: the
+                faces are not refined.
         Raises:
             ValueError: another shape or dtype, or a network output that is not finite.
         """
@@ -145,7 +163,13 @@ class FaceLabeler:
                 f"crops must be float32 (B, 3, 224, 224), not {crops.dtype} {tuple(crops.shape)}"
             )
         crops = crops.to(self.device)
-        return self.label_coefficients(self.backbone(crops), crops)
+        alpha = self.backbone(crops)
+        if self.refiner is not None and points5 is not None:
+            alpha = self.refiner(alpha, points5.to(self.device))
+        batch = self._drawn(alpha)
+        if self.light_solver is not None:
+            self._solve_light(self.light_solver, batch, crops)
+        return self._finished(batch, crops)
 
     @torch.inference_mode()
     def label_coefficients(self, alpha: Tensor, crops: Tensor | None = None) -> FaceBatch:
@@ -157,21 +181,38 @@ class FaceLabeler:
         Raises:
             ValueError: a wrong width, a value that is not finite, crops missing where needed.
         """
-        wanted = self.outputs
-        geometry = self.model(split(alpha, self.sizes))
-        clip = clip_space(geometry.camera)
-        triangles = self.model.triangles
-        raster = self.rasterizer.rasterize(clip, triangles, (224, 224))
-        visible = visible_vertices(raster, triangles, geometry.normals)
-        batch = FaceBatch(alpha, geometry, raster, visible)
+        return self._finished(self._drawn(alpha), crops)
 
+    def _drawn(self, alpha: Tensor) -> FaceBatch:
+        """Geometry, its rasterization, and what is visible."""
+        geometry = self.model(split(alpha, self.sizes))
+        triangles, size = self.model.triangles, (CROP_SIZE, CROP_SIZE)
+        raster = self.rasterizer.rasterize(clip_space(geometry.camera), triangles, size)
+        visible = visible_vertices(raster, triangles, geometry.normals)
+        return FaceBatch(alpha, geometry, raster, visible)
+
+    def _solve_light(self, solver: LightSolver, batch: FaceBatch, crops: Tensor) -> None:
+        geometry = batch.geometry
+        geometry.coefficients = solver(
+            sample_photo(crops, geometry.points),
+            batch.visible,
+            geometry.normals,
+            geometry.coefficients,
+            self.model,
+        )
+        batch.alpha = join(geometry.coefficients)
+
+    def _finished(self, batch: FaceBatch, crops: Tensor | None) -> FaceBatch:
+        """The batch with everything that was asked for."""
+        wanted, triangles = self.outputs, self.model.triangles
+        geometry, raster, visible = batch.geometry, batch.raster, batch.visible
         # The quality signals compare with these two sets, whether or not they are asked for.
         for name in dict.fromkeys((*wanted.landmarks, *QUALITY_LANDMARKS)):
             index = self.landmark_index.indices(name, geometry)
             batch.landmarks[name] = to_crop_pixels(gather(geometry.points, index))
             batch.landmarks_visible[name] = visible.gather(1, index)
         if "seg" in wanted.masks:
-            batch.seg = pack_parts(self.segmenter.full_masks(clip))
+            batch.seg = pack_parts(self.segmenter.full_masks(clip_space(geometry.camera)))
         if "seg_visible" in wanted.masks or "rle" in wanted.masks:
             batch.seg_visible = label_map(self.segmenter.visible_masks(raster, visible))
 
@@ -235,6 +276,13 @@ class FaceLabeler:
         if self.faces == "largest":
             return sorted(usable, key=lambda c: -c.area)[:1]
         return usable
+
+    def _crop_points(self, candidates: Sequence[Candidate]) -> Tensor | None:
+        """The detector's points in crop pixels (B, 5, 2), where they are wanted."""
+        if self.refiner is None:
+            return None
+        points = [c.crop.to_crop(c.points5) for c in candidates if c.points5 is not None]
+        return torch.from_numpy(np.stack(points)).to(torch.float32)
 
     def _faces(self, batch: FaceBatch, candidates: Sequence[Candidate]) -> list[Face]:
         return faces_from_batch(

@@ -13,7 +13,7 @@ from torch import Tensor
 OUTER_EYE_CORNERS = (36, 45)
 """Of the 68 points, viewer's left and right: their distance is the inter-ocular distance."""
 MOUTH_CORNERS = (48, 54)
-_FIVE_FROM_68 = ((36, 39), (42, 45), (30,), (48,), (54,))
+FIVE_FROM_68 = ((36, 39), (42, 45), (30,), (48,), (54,))
 """Eyes are the middle of their two corners, as in the standard points of the crop."""
 
 
@@ -28,7 +28,7 @@ def five_from_68(landmarks68: ArrayLike) -> NDArray[np.float64]:
         ValueError: another shape.
     """
     points = _points("landmarks68", landmarks68, 68)
-    return np.stack([points[list(group)].mean(axis=0) for group in _FIVE_FROM_68])
+    return np.stack([points[list(group)].mean(axis=0) for group in FIVE_FROM_68])
 
 
 def face_size(landmarks68: ArrayLike) -> float:

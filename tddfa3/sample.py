@@ -34,13 +34,16 @@ def random_coefficients(model: FaceModel, count: int, seed: int) -> Coefficients
     def normal(k: int, spread: float) -> torch.Tensor:
         return torch.from_numpy(rng.normal(0, spread, (count, k)).astype(np.float32))
 
+    # Light is nearly white: what it does to one channel, it does to the others.
+    light = normal(9, 0.06).repeat(1, 3) + normal(27, 0.01)
+    light[:, ::9] += 0.15
     angle = rng.uniform(-1, 1, (count, 3)) * [0.2, 0.5, 0.15]
     return Coefficients(
         id=normal(sizes.id, 0.6),
         exp=normal(sizes.exp, 0.6),
         alb=normal(sizes.alb, 0.5),
         angle=torch.from_numpy(angle.astype(np.float32)),
-        sh=normal(27, 0.05),
+        sh=light,
         trans=normal(3, 0.02),
     )
 
@@ -73,7 +76,8 @@ def _on_background(
     picture: NDArray[np.uint8], mask: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     size = 2 * CROP_SIZE
-    coarse = rng.integers(70, 200, (4, 4, 3), dtype=np.uint8)
+    coarse = rng.integers(70, 200, (4, 4, 1)) + rng.integers(-15, 16, (4, 4, 3))
+    coarse = coarse.astype(np.uint8)
     canvas = np.asarray(Image.fromarray(coarse).resize((size, size), Image.Resampling.BICUBIC))
     canvas = canvas.copy()
     middle = slice(CROP_SIZE // 2, CROP_SIZE // 2 + CROP_SIZE)

@@ -49,6 +49,12 @@ def small_bundle() -> AssetBundle:
 
 
 @pytest.fixture(scope="session")
+def open_bundle() -> AssetBundle:
+    """The bundle that comes with tddfa3, and is the default everywhere."""
+    return AssetBundle.load()
+
+
+@pytest.fixture(scope="session")
 def golden(shared: Path) -> Callable[[str], Mapping[str, np.ndarray]]:
     """Loads one golden file by its name without the extension."""
 

@@ -233,7 +233,8 @@ class LabelActor:
         faces = outcome or []
         pending = PendingRows(self._encoders.submit(image_rows, record, faces))
         if loaded.image is not None and faces:
-            files = image_files(self._task.config, record, loaded.image, faces)
+            parts = self._task.schema.facts.part_names
+            files = image_files(self._task.config, record, loaded.image, faces, parts)
             pending.files = [(named, self._objects.submit(file)) for named, file in files]
         return pending
 

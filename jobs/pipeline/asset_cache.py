@@ -20,6 +20,7 @@ from typing import Any
 
 from jobs.pipeline.store import Store, StoreError, parse_url
 from tddfa3.assets.bundle import BUNDLE_JSON
+from tddfa3.assets.default import OPEN, default_folder
 from tddfa3.errors import AssetError
 
 CACHE_VARIABLE = "TDDFA3_CACHE"
@@ -27,7 +28,8 @@ _SPAN = 64 * 2**20
 
 
 def local_bundle(assets: str, s3_endpoint: str | None = None) -> Path:
-    """The folder of the bundle ``assets`` on this machine: a local path, or a copy of ``s3://…``.
+    """The folder of the bundle ``assets`` on this machine: the one that comes with the code for
+    "open", a local path, or a copy of ``s3://…``.
 
     Copies are kept in the folder that TDDFA3_CACHE names (default: ``~/.cache/tddfa3``).
 
@@ -35,6 +37,8 @@ def local_bundle(assets: str, s3_endpoint: str | None = None) -> Path:
         AssetError: there is no bundle, or a file is not what its description says.
         StoreError: the storage can't be read.
     """
+    if assets == OPEN:
+        return default_folder()
     kind, root = parse_url(assets)
     if kind == "local":
         return Path(root)

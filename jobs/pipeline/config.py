@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 
+from tddfa3.assets.default import OPEN
 from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.errors import UserError
 
@@ -103,14 +104,21 @@ class LabelConfig:
     """One or more inputs (folder, .tar, .zip, .parquet, list of URIs, glob; local or s3://), then
     the folder that gets the labels."""
 
-    assets: Annotated[str, _text("DIR")] = field(default="", metadata={"role": "paths"})
-    """Bundle with the networks and the face model (python -m tddfa3.assets makes one); from s3://
-    it is copied to every machine once."""
+    assets: Annotated[str, _text("DIR|open")] = field(default=OPEN, metadata={"role": "paths"})
+    """Bundle with the networks and the face model (python -m tddfa3.assets makes one); open is the
+    small free one that comes with tddfa3; from s3:// it is copied to every machine once."""
 
-    detector: Literal["retinaface", "mtcnn", "none"] = _rows("retinaface")
-    """How faces are found; none: every image is a 224x224 crop already."""
-    backbone: Literal["resnet50", "mbnetv3"] = _rows("resnet50")
-    """The network from crop to coefficients."""
+    detector: Literal["auto", "retinaface", "mtcnn", "none"] = _rows("auto")
+    """How faces are found; auto: as the bundle does best; none: every image is a 224x224 crop
+    already."""
+    backbone: Annotated[str, _text("NAME")] = _rows("auto")
+    """The network from crop to coefficients: one that the bundle has; auto: its best."""
+    refine: Literal["auto", "none", "points"] = _rows("auto")
+    """points: faces are moved so that they agree with the detector's five points, too; auto: as the
+    bundle does best."""
+    lighting: Literal["auto", "network", "solve"] = _rows("auto")
+    """Where light and skin colour come from: network predicts them, solve fits them to the image;
+    auto: as the bundle does best."""
     faces: Literal["best", "largest", "all"] = _rows("best")
     """Which faces of an image are labelled."""
     landmarks: Annotated[tuple[str, ...], _several_of(LANDMARK_SETS)] = _rows(LANDMARK_SETS)
@@ -202,7 +210,8 @@ def check(config: LabelConfig) -> LabelConfig:
         raise UserError("say where from and where to: python -m jobs.label INPUT... OUTPUT")
     if not config.assets:
         raise UserError(
-            "--assets DIR is missing; python -m tddfa3.assets --help tells how to get one"
+            "--assets is empty; leave it out for the bundle that comes with tddfa3, or name a "
+            "folder (python -m tddfa3.assets --help tells how to get one)"
         )
     for name, lowest in (
         ("max_pixels", 1),

@@ -7,13 +7,13 @@ labelers that crash, hang or do nothing.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jobs.pipeline.asset_cache import local_bundle
 from jobs.pipeline.config import LabelConfig
-from tddfa3.errors import UnavailableError, UserError
+from tddfa3.errors import UnavailableError
 
 COEFFICIENTS = ("id", "exp", "alb", "angle", "sh", "trans")
 
@@ -32,6 +32,8 @@ class AssetFacts:
     )
     landmarks: Mapping[str, int] = field(default_factory=lambda: {"68": 68, "106": 106, "134": 134})
     part_names: tuple[str, ...] = ()
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the config that were left to the assets (auto), and what these choose."""
 
 
 Labeler = Any
@@ -54,9 +56,12 @@ class FaceEngine:
         from tddfa3.assets.bundle import AssetBundle
 
         bundle = AssetBundle.load(local_bundle(config.assets, config.s3_endpoint or None))
-        _check_offered("--backbone", config.backbone, bundle.backbones, config.assets)
-        if config.detector != "none":
-            _check_offered("--detector", config.detector, bundle.detectors, config.assets)
+        chosen = {
+            "detector": bundle.choose_detector(config.detector),
+            "backbone": bundle.choose_backbone(config.backbone),
+            "lighting": bundle.choose_lighting(config.lighting),
+            "refine": bundle.choose_refine(config.refine, config.detector),
+        }
         if config.ray_address == "local":
             check_device(config)
         described = bundle.describe()
@@ -69,6 +74,7 @@ class FaceEngine:
             coefficients=bundle.sizes.as_dict(),
             landmarks=described["landmarks"],
             part_names=tuple(described["parts"]),
+            chosen=chosen,
         )
 
     def build(self, config: LabelConfig, threads: int) -> Labeler:
@@ -94,6 +100,8 @@ class FaceEngine:
             rasterizer=config.rasterizer,
             engine=config.engine,
             precision=config.precision,
+            refine=config.refine,
+            lighting=config.lighting,
             batch=config.batch,
             threads=threads,
         )
@@ -123,8 +131,3 @@ def check_device(config: LabelConfig) -> None:
         from tddfa3.labeler import choose_device
 
         Engine(config.engine, choose_device(config.device), precision=config.precision)
-
-
-def _check_offered(option: str, value: str, offered: Sequence[str], assets: str) -> None:
-    if value not in offered:
-        raise UserError(f"{option} {value}: {assets} holds only {', '.join(offered) or 'none'}")

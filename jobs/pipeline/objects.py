@@ -45,14 +45,21 @@ class ObjectFile:
 
 
 def image_files(
-    config: LabelConfig, image: ImageRecord, pixels: NDArray[np.uint8], faces: Sequence[Face]
+    config: LabelConfig,
+    image: ImageRecord,
+    pixels: NDArray[np.uint8],
+    faces: Sequence[Face],
+    part_names: Sequence[str] = (),
 ) -> list[tuple[Sequence[int], ObjectFile]]:
-    """The files of an image, each with the indices of the faces whose rows name it."""
+    """The files of an image, each with the indices of the faces whose rows name it.
+
+    ``part_names``: of the assets, for the labels of a sheet.
+    """
     name = f"{shard_path(image.shard)}/{escape_key(image.key)}"
     files: list[tuple[Sequence[int], ObjectFile]] = [
         ([row], file)
         for row, face in enumerate(faces)
-        for file in _face_files(config, f"{name}_{face.face_index}", pixels, face)
+        for file in _face_files(config, f"{name}_{face.face_index}", pixels, face, part_names)
     ]
     if config.overlays == "jpg":
         encode = partial(_encode_overlay, pixels, faces)
@@ -61,7 +68,11 @@ def image_files(
 
 
 def _face_files(
-    config: LabelConfig, name: str, pixels: NDArray[np.uint8], face: Face
+    config: LabelConfig,
+    name: str,
+    pixels: NDArray[np.uint8],
+    face: Face,
+    part_names: Sequence[str],
 ) -> Iterator[ObjectFile]:
     for source, mesh in face.meshes.items():
         kind = f"_{source}" if config.meshes == "both" else ""
@@ -73,7 +84,7 @@ def _face_files(
         encode = partial(encode_image, texture, config.textures)
         yield ObjectFile("texture", f"textures/{name}.{config.textures}", encode)
     if config.overlays == "sheet":
-        encode = partial(_encode_sheet, pixels, face)
+        encode = partial(_encode_sheet, pixels, face, part_names)
         yield ObjectFile("overlay", f"overlays/{name}.jpg", encode)
 
 
@@ -91,10 +102,10 @@ def _encode_overlay(pixels: NDArray[np.uint8], faces: Sequence[Face]) -> bytes:
     return encode_image(overlay(pixels, faces), "jpg")
 
 
-def _encode_sheet(pixels: NDArray[np.uint8], face: Face) -> bytes:
+def _encode_sheet(pixels: NDArray[np.uint8], face: Face, part_names: Sequence[str]) -> bytes:
     from tddfa3.draw import sheet
 
-    return encode_image(sheet(pixels, face), "jpg")
+    return encode_image(sheet(pixels, face, part_names=part_names), "jpg")
 
 
 class ObjectWriter:

@@ -56,6 +56,8 @@ def open_run(config: LabelConfig, engine: Engine) -> Run:
     """
     refuse_secrets(config)
     facts = engine.facts(config)
+    # What was left to the assets is a fact of the run from now on.
+    config = dataclasses.replace(config, **facts.chosen)
     options = read_options(config)
     store = output_store(config)
     shards = tuple(list_shards(config.inputs, options))

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tddfa3.assets.bundle import BACKBONE_FILES, DETECTOR_FILES, AssetBundle
+from tddfa3.assets.bundle import DETECTOR_FILES, OPEN, AssetBundle
+from tddfa3.assets.upstream import BACKBONES
 from tddfa3.errors import UserError
 
 
@@ -37,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesize.add_argument("dest", type=Path, metavar="BUNDLE")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--vertices", type=int, default=35709)
-    synthesize.add_argument("--backbones", nargs="*", default=list(BACKBONE_FILES))
+    synthesize.add_argument("--backbones", nargs="*", default=list(BACKBONES))
     synthesize.add_argument("--detectors", nargs="*", default=list(DETECTOR_FILES))
     synthesize.add_argument(
         "--upstream-files",
@@ -59,8 +60,16 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("dest", type=Path, metavar="BUNDLE")
     convert.set_defaults(run=_convert)
 
+    default = commands.add_parser(OPEN, help="make the bundle that comes with tddfa3 again")
+    default.add_argument("dest", type=Path, metavar="BUNDLE")
+    default.add_argument("--weights", type=Path, required=True, metavar="FILE",
+                         help="safetensors of the trained EfficientNet-Lite0")  # fmt: skip
+    default.add_argument("--texts", type=Path, nargs="*", default=[], metavar="FILE",
+                         help="its README.md and LICENSES.txt")  # fmt: skip
+    default.set_defaults(run=_open)
+
     describe = commands.add_parser("describe", help="say what is in a bundle")
-    describe.add_argument("bundle", type=Path, metavar="BUNDLE")
+    describe.add_argument("bundle", nargs="?", default=OPEN, metavar="BUNDLE")
     describe.add_argument("--json", action="store_true", help="for programs")
     describe.set_defaults(run=_describe)
     return parser
@@ -99,6 +108,13 @@ def _convert(options: argparse.Namespace) -> None:
     print(f"{bundle.path}  {bundle.digest}")
 
 
+def _open(options: argparse.Namespace) -> None:
+    from tddfa3.assets.open_bundle import make_open_bundle
+
+    bundle = make_open_bundle(options.dest, options.weights, texts=options.texts)
+    print(f"{bundle.path}  {bundle.digest}")
+
+
 def _describe(options: argparse.Namespace) -> None:
     description = AssetBundle.load(options.bundle).describe()
     if options.json:
@@ -120,6 +136,8 @@ def description_text(description: dict[str, Any]) -> str:
         f"sizes      id {sizes['id']}, exp {sizes['exp']}, alb {sizes['alb']}",
         f"backbones  {', '.join(description['backbones']) or 'none'}",
         f"detectors  {', '.join(description['detectors']) or 'none'}",
+        f"lighting   {description.get('lighting', 'network')}",
+        f"refine     {description.get('refine', 'none')}",
         f"maps       {', '.join(description.get('correspondences', [])) or 'none'}",
         "files",
     ]

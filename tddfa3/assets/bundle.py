@@ -14,30 +14,39 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_numpy_file
 from safetensors.torch import load_file as load_torch_file
 
+from tddfa3.assets.default import OPEN, bundle_folder, default_folder
 from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.coefficients import CoefficientSizes
-from tddfa3.errors import AssetError
+from tddfa3.errors import AssetError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BUNDLE_FORMAT", "BUNDLE_JSON", "AssetBundle", "FaceModelData", "file_sha256"]
+__all__ = [
+    "BUNDLE_FORMAT",
+    "BUNDLE_JSON",
+    "OPEN",
+    "AssetBundle",
+    "Backbone",
+    "FaceModelData",
+    "file_sha256",
+]
 
 BUNDLE_FORMAT = 1
 BUNDLE_JSON = "bundle.json"
 FACE_MODEL_FILE = "face_model.safetensors"
 CORRESPONDENCES_FILE = "correspondences.safetensors"
 
-# What each network's weights are called in a bundle.
-BACKBONE_FILES = {
-    "resnet50": "backbone_resnet50.safetensors",
-    "mbnetv3": "backbone_mbnetv3.safetensors",
-}
-BACKBONE_ARCHITECTURES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3-Large"}
+# What each detector's weights are called in a bundle.
 DETECTOR_FILES = {
     "retinaface": ("retinaface.safetensors", "landmarks106.safetensors"),
     "mtcnn": ("mtcnn.safetensors",),
 }
+AUTO = "auto"
+"""What a bundle does best: the backbone and the detector that it names first, and the lighting and
+the refinement that it declares."""
+LIGHTINGS = ("network", "solve")
+REFINEMENTS = ("none", "points")
 CROP = {"size": 224, "focal": 1015.0, "centre": 112.0, "camera_distance": 10.0}
 
 _UPSTREAM_MARKERS = ("face_model.npy", "net_recon.pth", "similarity_Lm3D_all.mat")
@@ -57,12 +66,31 @@ _REQUIRED_KEYS = (
 )
 
 
+def backbone_file(name: str) -> str:
+    """What the weights of a backbone are called in a bundle."""
+    return f"backbone_{name}.safetensors"
+
+
 def file_sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network from crop to coefficients, as a bundle declares it.
+
+    file: its weights.
+    architecture: a name that :mod:`tddfa3.backbones` knows.
+    input_size: side of the crop that it takes, in pixels.
+    """
+
+    file: str
+    architecture: str
+    input_size: int
 
 
 @dataclass(frozen=True)
@@ -79,13 +107,13 @@ class AssetBundle:
     _verified: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
-    def load(cls, path: str | Path, *, verify: bool = True) -> AssetBundle:
-        """Open the bundle in folder ``path``.
+    def load(cls, path: str | Path = OPEN, *, verify: bool = True) -> AssetBundle:
+        """Open the bundle in folder ``path``; ``"open"`` is the one that comes with tddfa3.
 
         Raises AssetError where there is none, where it is of an unknown format, or where a file
         that it lists is missing or of another size.
         """
-        folder = Path(path)
+        folder = bundle_folder(path)
         manifest = _read_manifest(folder)
         for name, entry in manifest["files"].items():
             _check_file(folder, name, entry)
@@ -125,11 +153,67 @@ class AssetBundle:
 
     @property
     def backbones(self) -> tuple[str, ...]:
+        """Names of the networks from crop to coefficients, best first."""
         return tuple(self.manifest["backbones"])
 
     @property
     def detectors(self) -> tuple[str, ...]:
+        """Names of the detectors, best first."""
         return tuple(self.manifest["detectors"])
+
+    @property
+    def lighting(self) -> str:
+        """ "network", or "solve" where light is better solved on the crop than predicted."""
+        return self.manifest.get("lighting", LIGHTINGS[0])
+
+    @property
+    def refine(self) -> str:
+        """ "none", or "points" where faces are better moved towards the detector's points."""
+        return self.manifest.get("refine", REFINEMENTS[0])
+
+    def backbone(self, name: str) -> Backbone:
+        """What the bundle says of one of its ``backbones``."""
+        entry = self.manifest["backbones"][name]
+        return Backbone(entry["file"], entry["architecture"], entry["input_size"])
+
+    def choose_backbone(self, name: str = AUTO) -> str:
+        """The name itself, or for "auto" the first declared. Raises UserError if it is not here."""
+        return self._chosen("backbone", name, self.backbones)
+
+    def choose_detector(self, name: str = AUTO) -> str:
+        """The same for detectors; "none", for ready crops, is always there."""
+        return self._chosen("detector", name, (*self.detectors, "none"))
+
+    def choose_lighting(self, name: str = AUTO) -> str:
+        """ "network" or "solve"; for "auto" the one that the bundle declares. Raises UserError."""
+        _check_known("lighting", name, LIGHTINGS)
+        return self.lighting if name == AUTO else name
+
+    def choose_refine(self, name: str = AUTO, detector: str = AUTO) -> str:
+        """ "none" or "points"; for "auto" the one that the bundle declares.
+
+        Raises UserError, also for "points" with the detector "none", which has none.
+        """
+        _check_known("refine", name, REFINEMENTS)
+        pointless = self.choose_detector(detector) == "none"
+        if name == "points" and pointless:
+            raise UserError(
+                "refine: 'points' needs a detector's points, and ready crops (detector 'none') "
+                "have none; choose a detector, or refine 'none'"
+            )
+        if name == AUTO:
+            return REFINEMENTS[0] if pointless else self.refine
+        return name
+
+    def _chosen(self, kind: str, name: str, offered: tuple[str, ...]) -> str:
+        if name == AUTO and offered:
+            return offered[0]
+        if name not in offered:
+            raise UserError(
+                f"{kind}: the assets in {self.path} have no {name!r} (they have: "
+                f"{', '.join(offered) or 'none'}); choose one of those or assets that have it"
+            )
+        return name
 
     @property
     def sizes(self) -> CoefficientSizes:
@@ -206,6 +290,11 @@ class AssetBundle:
 _REMAKE = "make the bundle again (python -m tddfa3.assets synthesize, fetch or convert)"
 
 
+def _check_known(kind: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in (AUTO, *known):
+        raise UserError(f"{kind}: {name!r} is unknown; choose of auto, {', '.join(known)}")
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / BUNDLE_JSON
     try:
@@ -226,10 +315,36 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise AssetError(f"{path} lacks {', '.join(missing)}; {_REMAKE}")
     if FACE_MODEL_FILE not in manifest["files"]:
         raise AssetError(f"{path} lists no {FACE_MODEL_FILE}; {_REMAKE}")
+    _check_networks(path, manifest)
     return manifest
 
 
+def _check_networks(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises AssetError where a network is declared that cannot be looked up in the files."""
+    try:
+        CoefficientSizes(**manifest["coefficients"])
+        declared = {
+            f"backbone {name}": [entry["file"]]
+            for name, entry in manifest["backbones"].items()
+            if entry["architecture"] and entry["input_size"]
+        } | {f"detector {name}": entry["files"] for name, entry in manifest["detectors"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AssetError(f"{path} describes its networks wrongly ({error}); {_REMAKE}") from None
+    for network, files in declared.items():
+        for file in files:
+            if file not in manifest["files"]:
+                raise AssetError(f"{path} declares {network} but lists no {file}; {_REMAKE}")
+    for kind, known in (("lighting", LIGHTINGS), ("refine", REFINEMENTS)):
+        if manifest.get(kind, known[0]) not in known:
+            raise AssetError(f"{path} declares an unknown {kind} {manifest[kind]!r}; {_REMAKE}")
+
+
 def _no_bundle(folder: Path) -> str:
+    if folder == default_folder():
+        return (
+            f"the bundle {OPEN!r}, which comes with tddfa3, is not at {folder}; install tddfa3 "
+            "again or name another bundle"
+        )
     if not folder.is_dir():
         return (
             f"no asset bundle at {folder}; make one with `python -m tddfa3.assets synthesize "

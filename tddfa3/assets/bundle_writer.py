@@ -17,18 +17,20 @@ from safetensors.numpy import save as numpy_bytes
 from safetensors.torch import save as torch_bytes
 
 from tddfa3.assets.bundle import (
-    BACKBONE_ARCHITECTURES,
-    BACKBONE_FILES,
     BUNDLE_FORMAT,
     BUNDLE_JSON,
     CORRESPONDENCES_FILE,
     CROP,
     DETECTOR_FILES,
     FACE_MODEL_FILE,
+    LIGHTINGS,
+    REFINEMENTS,
     AssetBundle,
+    backbone_file,
     file_sha256,
 )
 from tddfa3.assets.face_model_data import Array, FaceModelData
+from tddfa3.assets.upstream import BACKBONES
 from tddfa3.errors import AssetError
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ class BundleContents:
 
     ``recipe`` states what the bundle is made from: two bundles of one recipe are the same bundle.
     ``networks`` maps file names to tensors; ``origins`` overrides ``origin`` for single files.
+    ``backbones`` maps those that may be among the networks to their architectures, best first.
+    ``texts`` are for people: file name to content.
+    ``compact`` halves the face model's file by rounding its bases to float16.
     """
 
     name: str
@@ -61,6 +66,11 @@ class BundleContents:
     networks: Mapping[str, Mapping[str, Tensor]]
     origins: Mapping[str, Origin] = field(default_factory=dict)
     correspondences: Mapping[str, Array] = field(default_factory=dict)
+    backbones: Mapping[str, str] = field(default_factory=lambda: dict(BACKBONES))
+    lighting: str = LIGHTINGS[0]
+    refine: str = REFINEMENTS[0]
+    texts: Mapping[str, str] = field(default_factory=dict)
+    compact: bool = False
 
 
 def existing_bundle(dest: Path, recipe: Mapping[str, Any]) -> AssetBundle | None:
@@ -144,7 +154,10 @@ def _move_into_place(scratch: Path, dest: Path, recipe: Mapping[str, Any]) -> No
 
 def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, Any]]:
     # Written here, as safetensors' own save_file makes files that only their owner may read.
-    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(contents.face_model.to_arrays()))
+    arrays = contents.face_model.to_arrays(compact=contents.compact)
+    (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(arrays))
+    for name, text in contents.texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
     for name, tensors in contents.networks.items():
         (folder / name).write_bytes(torch_bytes(dict(tensors)))
     if contents.correspondences:
@@ -182,17 +195,19 @@ def _manifest(contents: BundleContents, files: dict[str, dict[str, Any]]) -> dic
         "correspondences": sorted(contents.correspondences),
         "backbones": {
             name: {
-                "file": file,
-                "architecture": BACKBONE_ARCHITECTURES[name],
+                "file": backbone_file(name),
+                "architecture": architecture,
                 "input_size": CROP["size"],
             }
-            for name, file in BACKBONE_FILES.items()
-            if file in files
+            for name, architecture in contents.backbones.items()
+            if backbone_file(name) in files
         },
         "detectors": {
             name: {"files": list(needed)}
             for name, needed in DETECTOR_FILES.items()
             if all(file in files for file in needed)
         },
+        "lighting": contents.lighting,
+        "refine": contents.refine,
         "crop": CROP,
     }

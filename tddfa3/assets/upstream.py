@@ -12,12 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tddfa3.assets.bundle import backbone_file
 from tddfa3.assets.face_model_data import LANDMARK_COUNTS, Array, FaceModelData
 from tddfa3.conventions import PART_NAMES
 from tddfa3.errors import AssetError
 
 FACE_MODEL_NPY = "face_model.npy"
 SIMILARITY_MAT = "similarity_Lm3D_all.mat"
+BACKBONES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3-Large"}
+"""Its backbones and their architectures, best first."""
 RESNET50_PTH = "net_recon.pth"
 MBNETV3_PTH = "net_recon_mbnet.pth"
 LANDMARKS106_PTH = "large_base_net.pth"
@@ -25,8 +28,8 @@ RETINAFACE_PTH = "retinaface_resnet50_2020-07-20_old_torch.pth"
 
 # Upstream's file of weights -> the bundle's file, and the key that holds the state dict, if any.
 NETWORK_FILES = {
-    RESNET50_PTH: ("backbone_resnet50.safetensors", "net_recon"),
-    MBNETV3_PTH: ("backbone_mbnetv3.safetensors", "net_recon"),
+    RESNET50_PTH: (backbone_file("resnet50"), "net_recon"),
+    MBNETV3_PTH: (backbone_file("mbnetv3"), "net_recon"),
     LANDMARKS106_PTH: ("landmarks106.safetensors", "state_dict"),
     RETINAFACE_PTH: ("retinaface.safetensors", None),
 }

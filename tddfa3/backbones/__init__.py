@@ -8,19 +8,22 @@ import torch
 from torch import nn
 
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.backbones.efficientlite import EfficientLite
 from tddfa3.backbones.mobilenetv3 import MobileNetV3
 from tddfa3.backbones.resnet50 import ResNet50
 from tddfa3.coefficients import CoefficientSizes
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.engine import Engine, Network
-from tddfa3.errors import UserError
+from tddfa3.errors import AssetError
 
-__all__ = ["build_backbone"]
+__all__ = ["ARCHITECTURES", "build_backbone"]
 
-_BACKBONES: dict[str, Callable[[Sequence[int]], nn.Module]] = {
-    "resnet50": ResNet50,
-    "mbnetv3": MobileNetV3,
+ARCHITECTURES: dict[str, Callable[[Sequence[int]], nn.Module]] = {
+    "ResNet-50": ResNet50,
+    "MobileNetV3-Large": MobileNetV3,
+    "EfficientNet-Lite0": EfficientLite,
 }
+"""What a bundle may declare its backbones to be; each is built from the sizes of its heads."""
 
 
 def build_backbone(
@@ -32,7 +35,7 @@ def build_backbone(
     """Loads a backbone of the bundle, ready to run.
 
     Args:
-        name: ``resnet50`` (more exact) or ``mbnetv3`` (faster).
+        name: one of ``bundle.backbones``, or "auto" for the first of them.
         engine: what runs it; None: the fastest on ``device``.
 
     Returns:
@@ -40,23 +43,23 @@ def build_backbone(
         ``(B, bundle.sizes.total)`` float32, ordered as :class:`tddfa3.coefficients.Coefficients`.
 
     Raises:
-        UserError: if the name is unknown or the bundle has no such backbone.
-        AssetError: if the stored weights do not fit the architecture.
+        UserError: if the bundle has no such backbone.
+        AssetError: if it is of an architecture or input size that is unknown here, or if the
+            stored weights do not fit it.
     """
-    if name not in _BACKBONES:
-        raise UserError(f"backbone: {name!r} is unknown; choose of {', '.join(_BACKBONES)}")
-    if name not in bundle.backbones:
-        offered = ", ".join(bundle.backbones) or "none"
-        raise UserError(
-            f"backbone: the assets in {bundle.path} have no {name!r} (they have: {offered}); "
-            "choose one of those or assets that have it"
+    declared = bundle.backbone(bundle.choose_backbone(name))
+    if declared.architecture not in ARCHITECTURES or declared.input_size != CROP_SIZE:
+        raise AssetError(
+            f"{bundle.path}: backbone {name} is {declared.architecture} for crops of "
+            f"{declared.input_size}; this version of tddfa3 knows {', '.join(ARCHITECTURES)} for "
+            f"crops of {CROP_SIZE}"
         )
-    network = _BACKBONES[name]
+    network = ARCHITECTURES[declared.architecture]
     engine = engine or Engine(device=device)
     return engine.network(
         lambda: network(_head_sizes(bundle.sizes)),
         bundle,
-        f"backbone_{name}",
+        declared.file.removesuffix(".safetensors"),
         (None, 3, CROP_SIZE, CROP_SIZE),
     )
 

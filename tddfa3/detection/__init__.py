@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tddfa3.assets.bundle import AssetBundle
+from tddfa3.assets.bundle import AUTO, AssetBundle
 from tddfa3.detection.base import Detections, Detector
 from tddfa3.detection.landmarks106 import INPUT_SIZE, LandmarkNetwork, Landmarks106
 from tddfa3.detection.mtcnn import Cascade, Mtcnn, MtcnnConfig
@@ -39,7 +39,8 @@ def build_detector(
     """Loads a detector of the bundle.
 
     Args:
-        name: ``retinaface``, ``mtcnn``, or ``none`` for images that are 224x224 crops already.
+        name: ``retinaface``, ``mtcnn``, ``none`` for images that are 224x224 crops already, or
+            ``auto`` for the first that the bundle declares.
         config: settings other than the defaults; must be of the named detector.
         engine: what runs its networks; None: the fastest on ``device``.
 
@@ -48,18 +49,13 @@ def build_detector(
         AssetError: if the stored weights do not fit.
         ValueError: if ``config`` is another detector's.
     """
-    if name not in _DETECTORS:
+    if name not in (AUTO, *_DETECTORS):
         raise UserError(f"detector: {name!r} is unknown; choose of {', '.join(_DETECTORS)}")
+    name = bundle.choose_detector(name)
     if name == "none":
         if config is not None:
             raise ValueError("detector 'none' has no settings")
         return WholeImage()
-    if name not in bundle.detectors:
-        offered = ", ".join((*bundle.detectors, "none"))
-        raise UserError(
-            f"detector: the assets in {bundle.path} have no {name!r} (they offer: {offered}); "
-            "choose one of those or assets that have it"
-        )
     engine = engine or Engine(device=device)
     if name == "mtcnn":
         if config is not None and not isinstance(config, MtcnnConfig):

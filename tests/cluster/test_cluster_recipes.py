@@ -100,17 +100,18 @@ def test_dockerfile_ends_as_another_user_than_root() -> None:
     assert int(users[-1].split(":")[0]) > 0
 
 
-def test_dockerfile_copies_code_only() -> None:
+def test_dockerfile_copies_code_and_the_default_bundle_only() -> None:
     sources = [
         source
         for name, rest in instructions()
         if name == "COPY" and not rest.startswith("--from=")
         for source in rest.split()[:-1]
     ]
-    assert {"tddfa3", "jobs"} <= set(sources)
+    assert {"tddfa3", "jobs", "assets/open"} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists()
-        assert not source.startswith(("assets", ".", "tests"))
+        # The one bundle that may be passed on with the code.
+        assert source == "assets/open" or not source.startswith(("assets", ".", "tests"))
 
 
 def test_dockerfile_can_leave_nvdiffrast_out_and_pins_it_otherwise() -> None:

@@ -120,7 +120,16 @@ class FakeEngine:
     digest: str = "d1"
 
     def facts(self, config: LabelConfig) -> AssetFacts:
-        return AssetFacts(name="fake", digest=self.digest, licence="none", part_names=PARTS)
+        best = {"detector": "retinaface", "backbone": "resnet50", "lighting": "network",
+                "refine": "none"}  # fmt: skip
+        given = {name: getattr(config, name) for name in best}
+        return AssetFacts(
+            name="fake",
+            digest=self.digest,
+            licence="none",
+            part_names=PARTS,
+            chosen={n: best[n] if value == "auto" else value for n, value in given.items()},
+        )
 
     def build(self, config: LabelConfig, threads: int) -> Any:
         if self.build_error is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def test_all_is_well(
 def test_what_is_not_asked_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor.main(["--device", "cpu"]) == 0
     shown = capsys.readouterr().out
-    assert "-> give --assets URL" in shown
+    assert "-> give --output URL" in shown
+    assert re.search(r"^ok +assets +open, \d+ MiB", shown, re.MULTILINE)
     assert shown.endswith("a run can start\n")
 
 
@@ -174,7 +176,7 @@ def test_a_check_that_raises_is_a_failed_check() -> None:
 
 
 def test_a_cluster_that_does_not_answer() -> None:
-    check = doctor._join("127.0.0.1:1")
+    check = doctor._join("127.0.0.1:1", "open")
     assert check.status == "failed"
     assert "nobody answers at 127.0.0.1:1" in check.found
     assert "GCS port" in check.remedy

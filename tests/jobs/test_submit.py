@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from jobs import submit
+from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 
 RUN = ["s3://data/photos", "s3://data/labels", "--assets", "/assets/one"]
@@ -72,7 +74,7 @@ def use_client(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeClient], FakeCl
 
 
 def test_the_command_runs_jobs_label_in_the_cluster_it_is_given_to() -> None:
-    words = shlex.split(submit.entrypoint_of([*RUN, "--actors", "2:8"]))
+    words = shlex.split(submit.entrypoint_of([*RUN, "--actors", "2:8"])[0])
     assert words == [
         *("python", "-m", "jobs.label", *RUN, "--actors", "2:8", "--ray-address", "auto"),
     ]
@@ -80,7 +82,7 @@ def test_the_command_runs_jobs_label_in_the_cluster_it_is_given_to() -> None:
 
 def test_awkward_names_reach_the_command_whole() -> None:
     awkward = "s3://data/a b;rm -rf $HOME/'x'"
-    words = shlex.split(submit.entrypoint_of([awkward, *RUN[1:]]))
+    words = shlex.split(submit.entrypoint_of([awkward, *RUN[1:]])[0])
     assert words[3] == awkward
 
 
@@ -91,7 +93,7 @@ def test_awkward_names_reach_the_command_whole() -> None:
         ([*RUN[:2], "--assets", "assets/one"], "'assets/one' is relative"),
         ([*RUN, "--ray-address", "10.0.0.1:6379"], "--ray-address"),
         ([*RUN, "--ray-address=local"], "--ray-address"),
-        ([*RUN[:2]], "--assets"),
+        ([*RUN[:2], "--assets", ""], "--assets"),
         (["--resume", "s3://data/labels"], "submit the run's own command again"),
     ],
 )
@@ -141,9 +143,29 @@ def test_the_code_is_sent_and_nothing_else(tmp_path: Path, monkeypatch: pytest.M
         (tmp_path / name).write_text(name)
     monkeypatch.setattr(submit, "ROOT", tmp_path)
     client = FakeClient([RUNNING])
-    assert submit.submit(client, "python -m jobs.label", {"A": "1"}) == "job-1"
+    assert submit.submit(client, "python -m jobs.label", {"A": "1"}, "/a") == "job-1"
     assert client.files == {"tddfa3/assets/bundle.py", "jobs/label.py"}
     assert client.submitted["runtime_env"]["env_vars"] == {"A": "1"}
+
+
+def test_the_default_assets_are_sent_where_they_are_wanted(
+    open_bundle: AssetBundle, tmp_path: Path
+) -> None:
+    client = FakeClient([RUNNING])
+    command, assets = submit.entrypoint_of(RUN[:2])
+    assert "--assets" not in command
+    submit.submit(client, command, {}, assets)
+    sent = {name for name in client.files if not name.endswith(".py")}
+    assert sent == {f"assets/open/{name}" for name in ("bundle.json", *open_bundle.files)}
+    # The code finds them beside itself, wherever the cluster unpacks both.
+    submit.copy_code(tmp_path, "open")
+    found = subprocess.run(
+        [sys.executable, "-c", "from jobs.pipeline.asset_cache import local_bundle as f;"
+         "print(f('open'))"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.strip() == str(tmp_path / "assets" / "open")
 
 
 def test_no_data_file_is_missing_on_the_cluster() -> None:

@@ -10,9 +10,10 @@ import skimage.data
 import torch
 
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.crop import crop_image
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import Face
-from tddfa3.labeler import FaceLabeler, choose_device
+from tddfa3.labeler import FaceLabeler, choose_device, crops_to_tensor
 from tddfa3.outputs import Outputs
 
 EVERYTHING = Outputs(
@@ -200,6 +201,71 @@ def test_bad_images_are_named(labeler: FaceLabeler, image: object) -> None:
         labeler([np.zeros((50, 50, 3), np.uint8), image])
 
 
+@pytest.fixture(scope="module")
+def refining(small_bundle: AssetBundle) -> FaceLabeler:
+    return FaceLabeler(small_bundle, detector="mtcnn", refine="points", lighting="solve")
+
+
+def test_refining_lowers_the_distance_to_the_points(
+    small_bundle: AssetBundle, refining: FaceLabeler, astronaut: np.ndarray
+) -> None:
+    [[plain]] = FaceLabeler(small_bundle, detector="mtcnn")([astronaut])
+    [[refined]] = refining([astronaut])
+    assert plain.quality_points is not None
+    assert refined.quality_points is not None
+    assert refined.quality_points < 0.8 * plain.quality_points
+    assert not np.array_equal(plain.coefficients["angle"], refined.coefficients["angle"])
+
+
+def test_both_doors_refine_and_solve_alike(refining: FaceLabeler, astronaut: np.ndarray) -> None:
+    [[face]] = refining([astronaut])
+    crop = crops_to_tensor(crop_image(astronaut, face.crop)[None], refining.device)
+    points5 = torch.from_numpy(face.crop.to_crop(face.points5))[None].float()
+    batch = refining.label_crops(crop, points5)
+    found = torch.cat([torch.from_numpy(part) for part in face.coefficients.values()])
+    torch.testing.assert_close(batch.alpha[0], found, rtol=0, atol=1e-5)
+    again = refining.label_coefficients(batch.alpha, crop)  # neither refined nor solved again
+    torch.testing.assert_close(again.alpha, batch.alpha, rtol=0, atol=0)
+
+
+def test_refined_batches_are_their_faces(refining: FaceLabeler, astronaut: np.ndarray) -> None:
+    images = [astronaut, np.ascontiguousarray(astronaut[:, ::-1])]
+    for faces, image in zip(refining(images), images, strict=True):
+        assert_same(faces[0], refining([image])[0][0], atol=1e-3)
+
+
+def test_solved_light_is_that_of_the_photograph(
+    small_bundle: AssetBundle, astronaut: np.ndarray
+) -> None:
+    def error(lighting: str) -> float:
+        outputs = Outputs(renders=("face",))
+        [[face]] = FaceLabeler(small_bundle, lighting=lighting, outputs=outputs)([astronaut])
+        drawn, crop = face.renders["face"], crop_image(astronaut, face.crop)
+        skin = face.seg_visible == 8
+        return float(np.abs(drawn[skin].astype(float) - crop[skin]).mean())
+
+    assert error("solve") < 0.8 * error("network")
+
+
+def test_points_to_refine_by_must_be_there(small_bundle: AssetBundle) -> None:
+    with pytest.raises(UserError, match="choose a detector"):
+        FaceLabeler(small_bundle, detector="none", refine="points")
+    declaring = AssetBundle(small_bundle.path, {**small_bundle.manifest, "refine": "points"})
+    assert FaceLabeler(declaring).refiner is not None
+    assert FaceLabeler(declaring, refine="none").refiner is None
+    assert FaceLabeler(declaring, detector="none").refiner is None
+
+
+def test_crops_without_points_are_not_refined(
+    refining: FaceLabeler, small_bundle: AssetBundle
+) -> None:
+    crops = torch.rand(2, 3, 224, 224, generator=torch.manual_seed(0))
+    plain = FaceLabeler(small_bundle, lighting="solve").label_crops(crops)
+    torch.testing.assert_close(refining.label_crops(crops).alpha, plain.alpha, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="points5 must be"):
+        refining.label_crops(crops, torch.zeros(1, 5, 2))
+
+
 def test_bad_crops(crop_labeler: FaceLabeler) -> None:
     with pytest.raises(ValueError, match="float32"):
         crop_labeler.label_crops(torch.zeros(1, 224, 224, 3))
@@ -219,6 +285,10 @@ def test_unknown_choices(small_bundle: AssetBundle) -> None:
         FaceLabeler(small_bundle, detector="mtcnn", backbone="resnet50")
     with pytest.raises(UserError, match="retinaface"):
         FaceLabeler(small_bundle, detector="retinaface", backbone="mbnetv3")
+    with pytest.raises(UserError, match="refine"):
+        FaceLabeler(small_bundle, refine="edges")
+    with pytest.raises(UserError, match="lighting"):
+        FaceLabeler(small_bundle, lighting="sun")
     with pytest.raises(UserError, match="batch"):
         FaceLabeler(small_bundle, detector="none", backbone="mbnetv3", batch=0)
     with pytest.raises(UserError, match="landmarks"):

@@ -15,7 +15,13 @@ from tddfa3.assets.synthetic.bases import (
 )
 from tddfa3.assets.synthetic.landmarks import contour_and_parallel, landmark_vertices
 from tddfa3.assets.synthetic.lattice import Lattice, make_lattice, triangles_around_vertices
-from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom, round_significant
+from tddfa3.assets.synthetic.seeded import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    NamedRandom,
+    round_significant,
+)
 from tddfa3.assets.synthetic.shape import mean_albedo, mean_shape, part_masks
 
 
@@ -24,16 +30,42 @@ def synthetic_face_model(random: NamedRandom, vertices: int) -> dict[str, Any]:
     lattice = make_lattice(vertices)
     masks = part_masks(lattice)
     blotches = smooth_fields(random("alb_mean"), 3, lattice.plane, 0.5)[:, 0]
-    albedo = mean_albedo(lattice, masks, blotches)
     contour, parallel = contour_and_parallel(lattice)
-    landmarks = landmark_vertices(lattice, contour)
+    return face_dictionary(
+        lattice,
+        shape=mean_shape(lattice),
+        bases=(identity_basis(random, lattice), expression_basis(random, lattice)),
+        albedo=mean_albedo(lattice, masks, blotches),
+        albedo_basis=albedo_basis(random, lattice),
+        masks=masks,
+        landmarks=landmark_vertices(lattice, contour),
+        parallel=parallel,
+    )
+
+
+def face_dictionary(
+    lattice: Lattice,
+    *,
+    shape: FloatArray,
+    bases: tuple[FloatArray, FloatArray],
+    albedo: FloatArray,
+    albedo_basis: FloatArray,
+    masks: list[BoolArray],
+    landmarks: dict[str, IntArray],
+    parallel: list[IntArray],
+) -> dict[str, Any]:
+    """A face on a lattice, under the names of upstream's ``face_model.npy``, rounded.
+
+    ``shape`` (V,3), ``bases`` identity (3V,n) and expression (3V,m), ``albedo`` (V,3) RGB 0..255
+    before clipping, ``albedo_basis`` (3V,k), ``masks`` the eight parts (V,).
+    """
     triangles = lattice.triangles
     return {
-        "u": _float32(mean_shape(lattice).reshape(-1, 1), 6),
-        "id": _float32(identity_basis(random, lattice), 7),
-        "exp": _float32(expression_basis(random, lattice), 7),
+        "u": _float32(shape.reshape(-1, 1), 6),
+        "id": _float32(bases[0], 7),
+        "exp": _float32(bases[1], 7),
         "u_alb": _float32(np.clip(albedo, 0, 255).reshape(-1, 1), 3),
-        "alb": _float32(albedo_basis(random, lattice), 5),
+        "alb": _float32(albedo_basis, 5),
         "point_buf": triangles_around_vertices(triangles, lattice.size),
         "tri": triangles,
         "uv_coords": _float32(_uv(lattice), 6),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
@@ -11,7 +13,32 @@ N_CONTOUR = 33
 CHIN = 16
 
 
-def landmark_targets() -> tuple[FloatArray, FloatArray, FloatArray]:
+@dataclass(frozen=True)
+class Outlines:
+    """Where along the eyes' and the lips' outlines the landmarks lie; the defaults are even.
+
+    ``eye`` (8,2) is the right eye's, from the outer corner over the upper lid and back under the
+    eye, in half widths and half heights; the left eye's is its mirror image. The lips' are x on the
+    undeformed face in the order of the layouts: the outer outline's upper and lower half, the
+    inner one's.
+    """
+
+    eye: tuple[tuple[float, float], ...] = (
+        *((-1, 0), (-0.55, 0.85), (0, 1.05), (0.55, 0.85), (1, 0)),
+        *((0.55, -0.8), (0, -1), (-0.55, -0.8)),
+    )
+    outer_upper: tuple[float, ...] = tuple(np.linspace(-0.25, 0.25, 7))
+    outer_lower: tuple[float, ...] = tuple(np.linspace(0.17, -0.17, 5))
+    inner_upper: tuple[float, ...] = (-0.20, -0.09, 0, 0.09, 0.20)
+    inner_lower: tuple[float, ...] = (0.09, 0, -0.09)
+
+
+EVEN_OUTLINES = Outlines()
+
+
+def landmark_targets(
+    outlines: Outlines = EVEN_OUTLINES,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Places on the undeformed face: 73 of the 106 layout, 51 of the 68 layout, 28 of the 134's.
 
     The contour, which comes first in all three, is found on the lattice instead.
@@ -26,17 +53,15 @@ def landmark_targets() -> tuple[FloatArray, FloatArray, FloatArray]:
         [[[-0.06, 0.20], [0.06, 0.20]], wing_right, [[0, -0.155]], _mirror(wing_right)]
     )
     outer_lip = np.concatenate(
-        [_lip(np.linspace(-0.25, 0.25, 7), 0.075), _lip(np.linspace(0.17, -0.17, 5), -0.08)]
+        [_lip(outlines.outer_upper, 0.075), _lip(outlines.outer_lower, -0.08)]
     )
     inner_lip = np.concatenate(
-        [
-            _lip(np.array([-0.20, -0.09, 0, 0.09, 0.20]), 0.014),
-            _lip(np.array([0.09, 0, -0.09]), -0.014),
-        ]
+        [_lip(outlines.inner_upper, 0.014), _lip(outlines.inner_lower, -0.014)]
     )
     pupils = np.array([[-EYE_X, EYE_Y], [EYE_X, EYE_Y]])
     brows = [brow_upper, brow_lower, _mirror(brow_upper), _mirror(brow_lower)]
-    eyes = [_eye(-1), pupils[:1], _eye(1), pupils[1:]]
+    right_eye, left_eye = _eye(-1, outlines), _eye(1, outlines)
+    eyes = [right_eye, pupils[:1], left_eye, pupils[1:]]
     of_106 = np.concatenate([*brows, ridge, wing, *eyes, outer_lip, inner_lip, pupils])
     six = [0, 1, 3, 4, 5, 7]
     of_68 = np.concatenate(
@@ -45,8 +70,8 @@ def landmark_targets() -> tuple[FloatArray, FloatArray, FloatArray]:
             _mirror(brow_upper),
             ridge,
             wing[4:9],
-            _eye(-1)[six],
-            _eye(1)[six],
+            right_eye[six],
+            left_eye[six],
             outer_lip,
             inner_lip,
         ]
@@ -62,13 +87,15 @@ def _brow(x: FloatArray, offset: float) -> FloatArray:
     return np.stack([x, 0.455 - 0.9 * (np.abs(x) - 0.30) ** 2 + offset], 1)
 
 
-def _eye(side: int) -> FloatArray:
-    corners = [(-1, 0), (-0.55, 0.85), (0, 1.05), (0.55, 0.85), (1, 0)]
-    lower_lid = [(0.55, -0.8), (0, -1), (-0.55, -0.8)]
-    return np.array([[side * EYE_X + 0.115 * c, EYE_Y + 0.045 * t] for c, t in corners + lower_lid])
+def _eye(side: int, outlines: Outlines) -> FloatArray:
+    outline = outlines.eye
+    if side > 0:
+        outline = tuple((-c, t) for c, t in (*outline[4::-1], *outline[:4:-1]))
+    return np.array([[side * EYE_X + 0.115 * c, EYE_Y + 0.045 * t] for c, t in outline])
 
 
-def _lip(x: FloatArray, height: float) -> FloatArray:
+def _lip(along: tuple[float, ...], height: float) -> FloatArray:
+    x = np.array(along)
     return np.stack([x, MOUTH_Y + height * np.sqrt(np.clip(1 - (x / 0.255) ** 2, 0, None))], 1)
 
 
@@ -88,21 +115,30 @@ def _forehead_and_cheeks() -> FloatArray:
     return np.concatenate([forehead, cheeks, middle])
 
 
-def contour_and_parallel(lattice: Lattice) -> tuple[IntArray, list[IntArray]]:
-    """(33,) contour vertices, image-left ear over chin to the other ear, and each one's row."""
-    drop = np.sin(np.linspace(0, np.pi / 2, CHIN + 1))
-    heights = 0.30 - (0.30 + 0.84) * drop  # from the ears down to the chin
+def contour_and_parallel(
+    lattice: Lattice, heights: FloatArray | None = None, reach: FloatArray | None = None
+) -> tuple[IntArray, list[IntArray]]:
+    """(33,) contour vertices, image-left ear over chin to the other ear, and each one's row.
+
+    ``heights`` (17,) are the rows' y on the undeformed face, from an ear down to the chin;
+    ``reach`` (17,) is where on its half row a contour vertex lies, 0 in the middle, 1 at the rim.
+    """
+    if heights is None:
+        drop = np.sin(np.linspace(0, np.pi / 2, CHIN + 1))
+        heights = 0.30 - (0.30 + 0.84) * drop
+    if reach is None:
+        reach = np.full(CHIN + 1, 0.93)
     rows = [lattice.row[np.argmin(np.abs(lattice.y - height))] for height in heights]
     contour, parallel = [], []
     for i in range(N_CONTOUR):
         level = i if i <= CHIN else N_CONTOUR - 1 - i
-        strip, vertex = _contour_strip(lattice, rows[level], np.sign(i - CHIN))
+        strip, vertex = _contour_strip(lattice, rows[level], np.sign(i - CHIN), reach[level])
         contour.append(vertex)
         parallel.append(np.sort(strip).astype(np.int64))
     return np.array(contour), parallel
 
 
-def _contour_strip(lattice: Lattice, row: int, side: int) -> tuple[IntArray, int]:
+def _contour_strip(lattice: Lattice, row: int, side: int, reach: float) -> tuple[IntArray, int]:
     """Vertices of one lattice row on one ``side`` (-1 image-left, 0 chin, 1 image-right), and the
     contour's own vertex among them."""
     around = lattice.around
@@ -113,12 +149,14 @@ def _contour_strip(lattice: Lattice, row: int, side: int) -> tuple[IntArray, int
         return strip, strip[np.argmin(np.abs(around[strip]))]
     strip = vertices[side * around[vertices] > 0.12 * edge]
     strip = strip[np.abs(around[strip]) > 0.45 * edge]
-    return strip, strip[np.argmin(np.abs(np.abs(around[strip]) - 0.93 * edge))]
+    return strip, strip[np.argmin(np.abs(np.abs(around[strip]) - reach * edge))]
 
 
-def landmark_vertices(lattice: Lattice, contour: IntArray) -> dict[str, IntArray]:
+def landmark_vertices(
+    lattice: Lattice, contour: IntArray, outlines: Outlines = EVEN_OUTLINES
+) -> dict[str, IntArray]:
     """Vertex indices of the 68, 106 and 134 layouts."""
-    of_106, of_68, of_134 = landmark_targets()
+    of_106, of_68, of_134 = landmark_targets(outlines)
     ldm106 = np.concatenate([contour, _nearest_vertices(lattice, of_106)])
     ldm68 = np.concatenate([contour[::2], _nearest_vertices(lattice, of_68)])
     ldm134 = np.concatenate([ldm106, _nearest_vertices(lattice, of_134)])

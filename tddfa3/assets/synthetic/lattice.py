@@ -62,8 +62,22 @@ class Lattice:
         return self.row > self.mouth_row
 
 
-def make_lattice(vertices: int = FULL_VERTICES) -> Lattice:
-    """A lattice of exactly ``vertices`` points, each used by a triangle.
+@dataclass(frozen=True)
+class Stretch:
+    """Uneven spacing of the lattice lines: tables from where a line would lie to where it lies.
+
+    ``even`` (n,) growing, ``around`` (n,) and ``up`` (n,) growing; linear between the entries.
+    ``mouth`` is half the width of the mouth's slit in flat coordinates.
+    """
+
+    even: FloatArray
+    around: FloatArray
+    up: FloatArray
+    mouth: float
+
+
+def make_lattice(vertices: int = FULL_VERTICES, stretch: Stretch | None = None) -> Lattice:
+    """A lattice of exactly ``vertices`` points, each used by a triangle; even without ``stretch``.
 
     Cutting the oval at an arbitrary count can leave a lone point on its rim; a slightly finer
     spacing moves the rim, so spacings are tried until no point is left alone.
@@ -74,13 +88,13 @@ def make_lattice(vertices: int = FULL_VERTICES) -> Lattice:
         )
     spacing = FULL_SPACING * math.sqrt(FULL_VERTICES / vertices)
     for attempt in range(100):
-        lattice = _cut_lattice(vertices, spacing * (1.0 - 0.001 * attempt))
+        lattice = _cut_lattice(vertices, spacing * (1.0 - 0.001 * attempt), stretch)
         if len(np.unique(lattice.triangles)) == vertices:
             return lattice
     raise AssetError(f"no lattice of exactly vertices={vertices} points; use another count")
 
 
-def _cut_lattice(vertices: int, spacing: float) -> Lattice:
+def _cut_lattice(vertices: int, spacing: float, stretch: Stretch | None) -> Lattice:
     n_around, n_up = int(np.ceil(1.02 / spacing)), int(np.ceil(1.35 / spacing))
     columns, rows = np.meshgrid(np.arange(-n_around, n_around + 1), np.arange(-n_up, n_up + 1))
     column, row = columns.ravel(), rows.ravel()
@@ -91,18 +105,25 @@ def _cut_lattice(vertices: int, spacing: float) -> Lattice:
     keep = np.lexsort((column, row, np.round(radius, 9)))[:vertices]
     keep = keep[np.lexsort((column[keep], -row[keep]))]  # top row first, left to right
     column, row, around, up = column[keep], row[keep], around[keep], up[keep]
-    mouth_row = int(np.floor((MOUTH_Y - 0.03) / 0.82 / spacing - 0.5))
-    triangles = _triangulate(column, row, mouth_row, spacing)
+    mouth_up, slit = (MOUTH_Y - 0.03) / 0.82, MOUTH_HALF_WIDTH * 1.05
+    if stretch is not None:
+        around = np.interp(around, stretch.even, stretch.around)
+        up = np.interp(up, stretch.even, stretch.up)
+        mouth_up = float(np.interp(mouth_up, stretch.up, stretch.even))
+        slit = float(np.interp(stretch.mouth, stretch.around, stretch.even))
+    mouth_row = int(np.floor(mouth_up / spacing - 0.5))
+    triangles = _triangulate(column, row, mouth_row, slit / spacing)
     return Lattice(around, up, row, triangles, mouth_row, spacing)
 
 
-def _triangulate(column: IntArray, row: IntArray, mouth_row: int, spacing: float) -> IntArray:
+def _triangulate(column: IntArray, row: IntArray, mouth_row: int, slit: float) -> IntArray:
+    """Two triangles per cell, but for the cells along ``mouth_row`` within ``slit`` columns."""
     index = {
         cell: number for number, cell in enumerate(zip(column.tolist(), row.tolist(), strict=True))
     }
     triangles: list[tuple[int | None, ...]] = []
     for (c, r), here in index.items():
-        if r == mouth_row and abs((c + 0.5) * spacing) < MOUTH_HALF_WIDTH * 1.05:
+        if r == mouth_row and abs(c + 0.5) < slit:
             continue
         right, above, across = (
             index.get((c + 1, r)),

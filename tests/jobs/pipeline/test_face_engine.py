@@ -73,12 +73,32 @@ def test_it_says_what_it_computed_with(small_bundle: AssetBundle) -> None:
 
 
 def test_what_the_bundle_lacks_is_refused(small_bundle: AssetBundle) -> None:
-    with pytest.raises(UserError, match=r"--backbone resnet50.*mbnetv3"):
+    with pytest.raises(UserError, match=r"backbone: .* no 'resnet50' \(they have: mbnetv3\)"):
         FaceEngine().facts(config(small_bundle, backbone="resnet50"))
-    with pytest.raises(UserError, match=r"--detector retinaface.*mtcnn"):
+    with pytest.raises(UserError, match=r"detector: .* no 'retinaface' \(they have: mtcnn, none\)"):
         FaceEngine().facts(config(small_bundle, detector="retinaface"))
     with pytest.raises(UserError, match="no asset bundle"):
         FaceEngine().facts(LabelConfig(assets="nowhere"))
+
+
+def test_what_is_left_to_the_assets_is_chosen_by_them(small_bundle: AssetBundle) -> None:
+    left = LabelConfig(assets=str(small_bundle.path))
+    chosen = FaceEngine().facts(left).chosen
+    assert chosen == {"detector": "mtcnn", "backbone": "mbnetv3", "lighting": "network",
+                      "refine": "none"}  # fmt: skip
+    given = config(small_bundle, detector="none", lighting="solve")
+    assert FaceEngine().facts(given).chosen == {**chosen, "detector": "none", "lighting": "solve"}
+
+
+def test_points_to_refine_by_need_a_detector(small_bundle: AssetBundle) -> None:
+    with pytest.raises(UserError, match="refine"):
+        FaceEngine().facts(config(small_bundle, detector="none", refine="points"))
+
+
+def test_refining_brings_the_landmarks_to_the_points(small_bundle: AssetBundle) -> None:
+    plain = astronaut(FaceEngine(), config(small_bundle))
+    refined = astronaut(FaceEngine(), config(small_bundle, refine="points"))
+    assert refined.quality_points < 0.8 * plain.quality_points
 
 
 def test_a_rasterizer_that_is_not_installed_is_refused(small_bundle: AssetBundle) -> None:

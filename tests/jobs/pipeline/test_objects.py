@@ -8,9 +8,10 @@ import pytest
 import skimage.data
 
 from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.objects import ObjectFile, image_files
+from jobs.pipeline.objects import ObjectFile, encode_image, image_files
 from jobs.pipeline.rows import ImageRecord
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.draw import sheet
 from tddfa3.face import Face
 from tddfa3.labeler import FaceLabeler
 from tddfa3.outputs import Outputs
@@ -58,6 +59,19 @@ def test_an_overlay_shows_all_faces_and_every_row_names_it(
     assert file.rel == "overlays/a/b.tar/%2E.%2Fone%20two.jpg"
     picture = cv2.imdecode(np.frombuffer(file.encode(), np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == photo.shape
+
+
+def test_a_sheet_is_titled_with_the_assets_names_of_parts(
+    faces: list[Face], photo: np.ndarray, small_bundle: AssetBundle
+) -> None:
+    config, names = LabelConfig(overlays="sheet"), small_bundle.face_model().part_names
+    of_assets, numbered = (
+        [file for _, file in image_files(config, IMAGE, photo, faces[:1], *given)][-1].encode()
+        for given in ([names], [])
+    )
+    assert of_assets != numbered
+    expected = sheet(photo, faces[0], part_names=names)
+    assert of_assets == encode_image(expected, "jpg")
 
 
 def test_a_sheet_belongs_to_one_face(faces: list[Face], photo: np.ndarray) -> None:

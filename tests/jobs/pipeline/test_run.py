@@ -49,9 +49,21 @@ def test_the_same_command_joins_and_changes_nothing(config: LabelConfig, tmp_pat
     assert (tmp_path / "out" / MANIFEST).read_bytes() == before
 
 
+def test_what_the_assets_choose_is_kept_and_compared(config: LabelConfig) -> None:
+    first = open_run(config, FakeEngine())
+    assert (first.config.detector, first.config.backbone) == ("retinaface", "resnet50")
+    resumed = config_of(dataclasses.replace(config, paths=(), resume=config.output))
+    assert resumed == first.config
+    named = dataclasses.replace(config, detector="retinaface", backbone="resnet50")
+    assert open_run(named, FakeEngine()).schema.fingerprint == first.schema.fingerprint
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
+        ({"backbone": "mbnetv3"}, ["--backbone resnet50", "--backbone mbnetv3"]),
+        ({"refine": "points"}, ["--refine none", "--refine points"]),
+        ({"lighting": "solve"}, ["--lighting network", "--lighting solve"]),
         ({"detector": "mtcnn"}, ["--detector retinaface", "--detector mtcnn"]),
         ({"landmarks": ("68", "134")}, ["--landmarks 68,134"]),
         ({"masks": ()}, ["--masks none"]),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tddfa3.assets.bundle import AssetBundle, FaceModelData, file_sha256
-from tddfa3.errors import AssetError
+from tddfa3.errors import AssetError, UserError
 
 
 def edit_manifest(bundle: AssetBundle, change: Callable[[dict[str, Any]], object]) -> None:
@@ -134,6 +134,45 @@ def test_part_names_that_disagree(face_bundle: AssetBundle) -> None:
     edit_manifest(face_bundle, lambda manifest: manifest["parts"].append("beard"))
     with pytest.raises(AssetError, match="lacks the array"):
         AssetBundle.load(face_bundle.path).face_model()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: m["backbones"].update(vgg={"file": "x"}), "describes its networks wrongly"),
+        (lambda m: m.update(backbones=[]), "describes its networks wrongly"),
+        (lambda m: m["detectors"].update(mtcnn={"files": ["mtcnn.safetensors"]}), "lists no mtcnn"),
+        (lambda m: m["coefficients"].update(id=0), "id is 0"),
+        (lambda m: m["coefficients"].update(hair=3), "describes its networks wrongly"),
+        (lambda m: m.update(lighting="moon"), "unknown lighting 'moon'"),
+        (lambda m: m.update(refine="twice"), "unknown refine 'twice'"),
+    ],
+)
+def test_networks_that_are_not_there(
+    face_bundle: AssetBundle, change: Callable[[dict[str, Any]], object], says: str
+) -> None:
+    edit_manifest(face_bundle, change)
+    with pytest.raises(AssetError, match=says) as error:
+        AssetBundle.load(face_bundle.path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_first_declared_is_the_default(small_bundle: AssetBundle) -> None:
+    declared = {name: {} for name in ("b", "a")}
+    other = AssetBundle(Path("x"), {"backbones": declared, "detectors": declared})
+    assert (other.choose_backbone(), other.choose_detector()) == ("b", "b")
+    assert (other.choose_backbone("a"), other.choose_detector("none")) == ("a", "none")
+    assert (other.choose_lighting(), other.choose_lighting("solve")) == ("network", "solve")
+    with pytest.raises(UserError, match=r"backbone: .* no 'none' \(they have: b, a\)"):
+        other.choose_backbone("none")
+    with pytest.raises(UserError, match="choose of auto, network, solve"):
+        other.choose_lighting("sun")
+    assert (other.choose_refine(), other.choose_refine("points")) == ("none", "points")
+    assert other.choose_refine("auto", "none") == "none"
+    with pytest.raises(UserError, match="choose a detector"):
+        other.choose_refine("points", "none")
+    with pytest.raises(UserError, match=r"no 'auto' \(they have: none\)"):
+        AssetBundle(Path("x"), {"backbones": {}}).choose_backbone()
 
 
 def test_unknown_format_version(face_bundle: AssetBundle) -> None:

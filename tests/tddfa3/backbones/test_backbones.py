@@ -15,7 +15,7 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.backbones import build_backbone
 from tddfa3.backbones.mobilenetv3 import MobileNetV3
 from tddfa3.backbones.resnet50 import ResNet50
-from tddfa3.errors import UserError
+from tddfa3.errors import AssetError, UserError
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,26 @@ def test_heads_follow_the_sizes_asked_for(
 
 
 def test_unknown_name_is_refused_with_the_choices(small_bundle: AssetBundle) -> None:
-    with pytest.raises(UserError, match=r"'vgg' is unknown; choose of resnet50, mbnetv3"):
+    with pytest.raises(UserError, match=r"no 'vgg' \(they have: mbnetv3\)"):
         build_backbone("vgg", small_bundle, "cpu")
+
+
+def test_auto_is_the_first_that_the_bundle_declares(
+    small_bundle: AssetBundle, small_backbone: torch.nn.Module, crops: torch.Tensor
+) -> None:
+    auto = build_backbone("auto", small_bundle, "cpu")
+    torch.testing.assert_close(auto(crops), small_backbone(crops), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("said", [{"architecture": "VGG-19"}, {"input_size": 112}])
+def test_a_network_that_is_unknown_here_is_named(
+    small_bundle: AssetBundle, said: dict[str, object]
+) -> None:
+    declared = {"mbnetv3": {**small_bundle.manifest["backbones"]["mbnetv3"], **said}}
+    manifest = {**small_bundle.manifest, "backbones": declared}
+    other = AssetBundle(small_bundle.path, manifest)
+    with pytest.raises(AssetError, match=rf"{next(iter(said.values()))}.*ResNet-50"):
+        build_backbone("mbnetv3", other, "cpu")
 
 
 def test_absent_backbone_is_refused_with_what_is_there(small_bundle: AssetBundle) -> None:

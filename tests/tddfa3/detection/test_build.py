@@ -20,7 +20,7 @@ def test_unknown_name_is_refused_with_the_choices(small_bundle: AssetBundle) -> 
 
 
 def test_absent_detector_is_refused_with_what_is_there(small_bundle: AssetBundle) -> None:
-    with pytest.raises(UserError, match=r"no 'retinaface' \(they offer: mtcnn, none\)"):
+    with pytest.raises(UserError, match=r"no 'retinaface' \(they have: mtcnn, none\)"):
         build_detector("retinaface", small_bundle, "cpu")
 
 

@@ -1,0 +1,178 @@
+"""Judges a bundle on photographs:
+
+``python -m benchmarks.open_model.evaluate --bundle DIR --photos DIR [--sheet FILE.png]``
+
+Photographs have MediaPipe's 68 points beside them (NAME.mediapipe68.txt). They are labelled by
+the library with MTCNN's points, the way ``python -m jobs.label`` does it. The first half of the
+names, in order, may be tuned on; the second half is held out. Two baselines show what the network
+adds: the mean face with all coefficients 0, and the mean face posed by the detector's five points.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.open_model.measure import (
+    GROUPS,
+    Measured,
+    Photo,
+    measure,
+    read_photos,
+    summary,
+)
+from benchmarks.open_model.pose import five_points
+from benchmarks.open_model.sheet import write_sheet
+from tddfa3.assets.bundle import AUTO, AssetBundle
+from tddfa3.camera import image_camera
+from tddfa3.errors import UserError
+from tddfa3.face import Face
+from tddfa3.labeler import FaceLabeler
+from tddfa3.outputs import Outputs
+
+COLUMNS = ("mean", *GROUPS, "yaw", "pitch", "opening")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Per way of finding a face, one measurement per photograph, in the order of the names."""
+
+    network: list[Measured]
+    rigid: list[Measured]
+    zero: list[Measured]
+    undetected: list[str]
+
+    @property
+    def ways(self) -> dict[str, list[Measured]]:
+        return {"network": self.network, "rigid pose": self.rigid, "all zero": self.zero}
+
+
+def evaluate(
+    photos: Sequence[Photo], faces: Sequence[Face | None], mean_landmarks: npt.NDArray[np.floating]
+) -> Evaluation:
+    """Measure the faces that were found; ``mean_landmarks`` (68,3) are the mean face's."""
+    result = Evaluation([], [], [], [])
+    for photo, face in zip(photos, faces, strict=True):
+        if face is None or face.points5 is None:
+            result.undetected.append(photo.name)
+            continue
+        camera = face.camera
+        result.network.append(measure(photo, face.landmarks["68"], face.yaw, face.pitch, camera))
+        unmoved = image_camera(np.zeros(3), np.zeros(3), face.crop)
+        result.zero.append(measure(photo, unmoved.project(mean_landmarks), 0.0, 0.0, camera))
+        points, yaw, pitch = rigid_pose(face.points5, mean_landmarks, camera.K)
+        result.rigid.append(measure(photo, points, yaw, pitch, camera))
+    return result
+
+
+def rigid_pose(
+    points5: npt.NDArray[np.floating], mean: npt.NDArray[np.floating], K: npt.NDArray[np.floating]
+) -> tuple[npt.NDArray[np.float64], float, float]:
+    """The mean face's landmarks (68,2) posed by five points, its yaw and pitch in degrees."""
+    flip = np.diag([1.0, -1.0, -1.0])
+    model = mean.astype(np.float64) @ flip
+    five, target = five_points(model), points5.astype(np.float64)
+    _, rotation, translation = cv2.solvePnP(five, target, K, None, flags=cv2.SOLVEPNP_SQPNP)
+    rotation, translation = cv2.solvePnPRefineLM(five, target, K, None, rotation, translation)
+    projected, _ = cv2.projectPoints(model, rotation, translation, K, None)
+    turn = flip @ cv2.Rodrigues(rotation)[0] @ flip
+    yaw = -np.degrees(np.arcsin(np.clip(turn[2, 0], -1, 1)))
+    return projected[:, 0], float(yaw), float(np.degrees(np.arctan2(turn[2, 1], turn[2, 2])))
+
+
+def label(labeler: FaceLabeler, photos: Sequence[Photo]) -> list[Face | None]:
+    """The face of each photograph whose landmarks are nearest to the reference's place.
+
+    A photograph may show more faces than the one that has reference points.
+    """
+    found: list[Face | None] = []
+    for photo in photos:
+        (faces,) = labeler([photo.image])
+        middle = photo.reference.mean(axis=0)
+        found.append(
+            min(
+                faces,
+                key=lambda face: float(np.linalg.norm(face.landmarks["68"].mean(axis=0) - middle)),
+                default=None,
+            )
+        )
+    return found
+
+
+def tables(evaluation: Evaluation) -> str:
+    """Markdown: all, tuning half and held-out half per way, then every photograph."""
+    total = len(evaluation.network) + len(evaluation.undetected)
+    halves = halved(evaluation)
+    lines = [
+        f"{len(evaluation.network)} of {total} faces detected. Landmark errors in % of the "
+        "distance of the outer eye corners; yaw and pitch: mean absolute error in degrees; "
+        "opening: correlation of the gap between the lips.",
+        "",
+        "| | " + " | ".join(COLUMNS) + " |",
+        "|---" * (len(COLUMNS) + 1) + "|",
+    ]
+    for way, faces in evaluation.ways.items():
+        for half, names in halves.items():
+            chosen = [face for face in faces if face.name in names]
+            if chosen:
+                lines.append(_row(f"{way}, {half}", summary(chosen)))
+    lines += ["", "| photograph | mean | yaw error | pitch error | opening | reference |"]
+    lines.append("|---|---|---|---|---|---|")
+    lines += [
+        f"| {face.name} | {face.mean:.1f} | {face.yaw_error:+.1f} | {face.pitch_error:+.1f} | "
+        f"{face.opening:.2f} | {face.reference_opening:.2f} |"
+        for face in evaluation.network
+    ]
+    lines += [f"| {name} | not detected | | | | |" for name in evaluation.undetected]
+    return "\n".join(lines)
+
+
+def halved(evaluation: Evaluation) -> dict[str, set[str]]:
+    """Names of all photographs, of those that may be tuned on, and of those held out."""
+    names = sorted([face.name for face in evaluation.network] + evaluation.undetected)
+    middle = (len(names) + 1) // 2
+    return {"all": set(names), "tuning": set(names[:middle]), "held out": set(names[middle:])}
+
+
+def _row(title: str, figures: object) -> str:
+    assert isinstance(figures, dict)
+    cells = [f"{figures[name]:.2f}" for name in COLUMNS]
+    return f"| {title} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.open_model.evaluate", description=__doc__
+    )
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--refine", default=AUTO, help="as of the labeler")
+    parser.add_argument("--sheet", type=Path, help="write a picture of every labelled photograph")
+    options = parser.parse_args()
+    try:
+        torch.set_num_threads(1)
+        bundle = AssetBundle.load(options.bundle)
+        photos = read_photos(options.photos)
+        outputs = Outputs(renders=("shape",)) if options.sheet else Outputs()
+        labeler = FaceLabeler(
+            bundle, detector="mtcnn", faces="all", outputs=outputs, refine=options.refine
+        )
+        faces = label(labeler, photos)
+    except UserError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+    data = bundle.face_model()
+    evaluation = evaluate(photos, faces, data.mean_shape[data.landmarks["68"]])
+    print(tables(evaluation))
+    if options.sheet:
+        write_sheet(options.sheet, photos, faces)
+
+
+if __name__ == "__main__":
+    main()

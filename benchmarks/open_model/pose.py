@@ -1,0 +1,72 @@
+"""Random poses, as they look through a crop that a detector's five points gave."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tddfa3.camera import CAMERA_DISTANCE, CENTRE, FOCAL, project, rotation_matrix, to_camera
+from tddfa3.conventions import CROP_SIZE
+from tddfa3.crop import estimate_crop
+
+Floats = npt.NDArray[np.floating]
+
+# MTCNN's five points against landmarks, in crop pixels: least and most standard deviation (a few
+# are much worse), and where they lie on average: eyes and mouth high, the nose low (y up).
+POINT_ERROR = (0.5, 3.0)
+POINT_OFFSET = np.array([[0, 2.0], [0, 2.0], [0, -1.8], [0, 1.8], [0, 1.8]])
+LEFT_EYE, RIGHT_EYE = [36, 39], [42, 45]
+NOSE_TIP, LEFT_CORNER, RIGHT_CORNER = 30, 48, 54
+NEAREST, FARTHEST = 6.0, 16.0
+
+
+def random_angle(random: np.random.Generator) -> Floats:
+    """(3,) pitch, yaw, roll in radians: frontal ones and, as often, any that a detector finds."""
+    yaw = random.normal(0, 0.28) if random.random() < 0.5 else random.uniform(-0.95, 0.95)
+    pitch = random.normal(0, 0.15) if random.random() < 0.6 else random.uniform(-0.45, 0.45)
+    roll = random.normal(0, 0.12) if random.random() < 0.75 else random.uniform(-0.6, 0.6)
+    return np.array([pitch, yaw, roll])
+
+
+def translation_of_crop(
+    random: np.random.Generator, landmarks: Floats, angle: Floats, standard_points: Floats
+) -> Floats:
+    """(3,) where the head must be so that the crop around its detected points is the picture.
+
+    A detector's points are drawn, then the head is moved until :func:`estimate_crop` would leave
+    the picture as it is: the same crops that photographs get.
+
+    Args:
+        landmarks: (68,3) in the model frame.
+        angle: (3,) radians.
+    """
+    rotation = rotation_matrix(torch.from_numpy(angle)[None])
+    points = torch.from_numpy(np.asarray(landmarks, np.float64))[None]
+    worse = 1.0 if random.random() < 0.9 else 2.0
+    error = random.normal(size=(5, 2)) * random.uniform(*POINT_ERROR) * worse
+    error += POINT_OFFSET * random.uniform(0, 1.5)
+    trans = np.zeros(3)
+    for _ in range(3):
+        camera = to_camera(points, rotation, torch.from_numpy(trans)[None])
+        crop_y_up = project(camera)[0].numpy()
+        found = five_points(crop_y_up) + error
+        found[:, 1] = CROP_SIZE - 1 - found[:, 1]
+        crop = estimate_crop(found, (CROP_SIZE, CROP_SIZE), standard_points)
+        distance = np.clip((CAMERA_DISTANCE - trans[2]) / crop.s, NEAREST, FARTHEST)
+        shift = (CENTRE - np.array([crop.tx, crop.ty])) / FOCAL * distance
+        trans = np.array([*(trans[:2] + shift), CAMERA_DISTANCE - distance])
+    return trans + random.normal(size=3) * (0.008, 0.008, 0.1)
+
+
+def five_points(landmarks: Floats) -> Floats:
+    """(68,2) -> (5,2): the viewer's left eye, right eye, nose tip, left and right mouth corner."""
+    return np.stack(
+        [
+            landmarks[LEFT_EYE].mean(axis=0),
+            landmarks[RIGHT_EYE].mean(axis=0),
+            landmarks[NOSE_TIP],
+            landmarks[LEFT_CORNER],
+            landmarks[RIGHT_CORNER],
+        ]
+    )

@@ -1,0 +1,115 @@
+"""Renders training pictures: ``python -m benchmarks.open_model.render FOLDER --count N``.
+
+Every shard of 1,000 pictures depends on its number and the seed alone, so that several processes
+may share the work (``--first``) and a run that was interrupted continues. One core renders about
+20 pictures a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.open_model.scene import PICTURES_PER_PERSON, Studio
+from tddfa3.assets.face_model_data import FaceModelData
+from tddfa3.assets.open import open_face_model
+from tddfa3.assets.synthetic.face import similarity_landmarks
+from tddfa3.assets.upstream import face_model_from_upstream
+from tddfa3.backbones.efficientlite import INPUT_SIZE
+from tddfa3.errors import UserError
+
+SHARD_PICTURES = 1000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Pictures (N,112,112,3) uint8 RGB and the coefficients (N,total) float32 that made them."""
+
+    pictures: npt.NDArray[np.uint8]
+    coefficients: npt.NDArray[np.float32]
+
+
+def face_model_data() -> FaceModelData:
+    """The open face, as a bundle holds it."""
+    model = open_face_model()
+    return face_model_from_upstream(model, similarity_landmarks(model))
+
+
+def render_shard(studio: Studio, seed: int, number: int, count: int = SHARD_PICTURES) -> Shard:
+    """A shard, or its beginning where ``count`` is a multiple of a person's pictures."""
+    random = np.random.default_rng([seed, number])
+    total = studio.people.sizes.total
+    pictures = np.empty((count, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
+    coefficients = np.empty((count, total), np.float32)
+    for start in range(0, count, PICTURES_PER_PERSON):
+        several = studio.pictures(
+            random, studio.person(random), min(PICTURES_PER_PERSON, count - start)
+        )
+        for i, (picture, row) in enumerate(several, start):
+            pictures[i], coefficients[i] = picture, row
+    return Shard(pictures, coefficients)
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:04d}.npz"
+
+
+def save_shard(path: Path, shard: Shard) -> None:
+    """Readers see the whole file or none."""
+    scratch = path.with_suffix(".partial")
+    with scratch.open("wb") as file:
+        np.savez(file, pictures=shard.pictures, coefficients=shard.coefficients)
+    os.replace(scratch, path)
+
+
+def load_shards(folder: Path) -> Shard:
+    """All shards of a folder, in the order of their numbers."""
+    paths = sorted(folder.glob("shard-*.npz"))
+    if not paths:
+        raise UserError(
+            f"{folder} holds no rendered pictures; make some with "
+            f"`python -m benchmarks.open_model.render {folder}`"
+        )
+    parts = []
+    for path in paths:
+        with np.load(path) as file:
+            parts.append((file["pictures"], file["coefficients"]))
+    pictures, coefficients = zip(*parts, strict=True)
+    return Shard(np.concatenate(pictures), np.concatenate(coefficients))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.open_model.render", description=__doc__
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--count", type=int, default=30_000, help="pictures")
+    parser.add_argument("--first", type=int, default=0, help="number of the first shard")
+    parser.add_argument("--seed", type=int, default=SEED)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    studio = Studio(face_model_data())
+    for i in range(-(-options.count // SHARD_PICTURES)):
+        path = shard_path(options.folder, options.first + i)
+        if path.exists():
+            continue
+        start = time.perf_counter()
+        count = min(SHARD_PICTURES, options.count - i * SHARD_PICTURES)
+        save_shard(path, render_shard(studio, options.seed, options.first + i, count))
+        rate = count / (time.perf_counter() - start)
+        print(f"{path.name}: {count} pictures, {rate:.1f} a second", flush=True)
+
+
+if __name__ == "__main__":
+    main()

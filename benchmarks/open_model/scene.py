@@ -1,0 +1,214 @@
+"""One training picture after the other: a person, an expression, a pose, a light, a camera."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.open_model.anatomy import Build, atlas, mouth_interior, surroundings
+from benchmarks.open_model.backdrop import backdrop
+from benchmarks.open_model.chart import FaceChart
+from benchmarks.open_model.faults import photograph
+from benchmarks.open_model.light import Light, random_light
+from benchmarks.open_model.occluders import occlude
+from benchmarks.open_model.paint import PaintedHead, Painter
+from benchmarks.open_model.people import JAW, People
+from benchmarks.open_model.pose import random_angle, translation_of_crop
+from benchmarks.open_model.shade import (
+    ATTRIBUTES,
+    GLOSS,
+    LIGHT,
+    PLACE,
+    TEXTURE,
+    random_eyes,
+    shade,
+)
+from benchmarks.open_model.surfaces import Surface, joined
+from tddfa3.assets.face_model_data import FaceModelData
+from tddfa3.camera import clip_space, project, rotation_matrix, to_camera
+from tddfa3.coefficients import Coefficients, join
+from tddfa3.conventions import CROP_SIZE
+from tddfa3.face_model import FaceModel, Geometry, sh_shading
+from tddfa3.rasterize.cpu import CpuRasterizer
+
+Floats = npt.NDArray[np.floating]
+
+PICTURES_PER_PERSON = 5
+# The labeler's landmarks lie one pixel above where the rasterizer draws their vertices (it keeps
+# upstream's flip, 223 - y). Pictures are drawn half a pixel lower, so that a network that has
+# learnt them is off by half a pixel in landmarks and in masks alike.
+DRAWN_LOWER = 0.5
+# Mean brightness of faces in photographs, before the camera's own changes.
+EXPOSURE = (0.22, 0.72)
+
+
+@dataclass(frozen=True)
+class Person:
+    """What stays the same from picture to picture."""
+
+    identity: Floats
+    albedo: Floats
+    painted: PaintedHead
+
+
+class Studio:
+    """Renders random people of one face model. All randomness comes from the caller's generator."""
+
+    def __init__(self, data: FaceModelData) -> None:
+        self.model = FaceModel(data)
+        self.people = People(data)
+        self.chart = FaceChart.of(data)
+        self.painter = Painter(self.chart)
+        self.rasterizer = CpuRasterizer(1)
+        self.standard_points = data.standard_points
+        self.landmarks = torch.from_numpy(data.landmarks["68"]).long()
+        self.jaw = data.exp_basis[data.landmarks["68"][66], :, JAW]
+
+    def person(self, random: np.random.Generator) -> Person:
+        albedo = self.people.albedo(random)
+        painted = self.painter.paint(random, albedo)
+        return Person(self.people.identity(random), albedo, painted)
+
+    @torch.inference_mode()
+    def pictures(
+        self, random: np.random.Generator, person: Person, count: int = PICTURES_PER_PERSON
+    ) -> list[tuple[npt.NDArray[np.uint8], Floats]]:
+        """``count`` pictures (112,112,3) of a person, each with its coefficients (total,)."""
+        expressions = [self.people.expression(random, person.identity) for _ in range(count)]
+        exp = torch.from_numpy(np.stack(expressions))
+        identity = torch.from_numpy(person.identity).expand(count, -1)
+        shapes = self.model.shape(identity, exp)
+        relaxed = self.model.shape(identity[:1], torch.zeros_like(exp[:1]))[0, self.landmarks]
+        return [
+            self._picture(random, person, expression, shapes[i : i + 1], relaxed.numpy())
+            for i, expression in enumerate(expressions)
+        ]
+
+    def _picture(
+        self,
+        random: np.random.Generator,
+        person: Person,
+        expression: Floats,
+        shape: torch.Tensor,
+        relaxed: Floats,
+    ) -> tuple[npt.NDArray[np.uint8], Floats]:
+        landmarks = shape[0, self.landmarks].numpy()
+        angle = random_angle(random)
+        trans = translation_of_crop(random, landmarks, angle, self.standard_points)
+        geometry = self._posed(person, expression, shape, angle, trans)
+        light = random_light(random)
+        drawn = self._draw(random, person, expression, geometry, light, landmarks, relaxed)
+        exposure = _exposure(random, drawn)
+        light = light.scaled(exposure)
+        picture = self._composed(random, person, geometry, drawn * np.float32(exposure), light)
+        sh = torch.from_numpy(light.sh)[None]
+        albedo = torch.from_numpy(person.albedo)[None]
+        coefficients = geometry.coefficients._replace(sh=sh, alb=albedo)
+        return photograph(random, picture), join(coefficients)[0].numpy()
+
+    def _posed(
+        self,
+        person: Person,
+        expression: Floats,
+        shape: torch.Tensor,
+        angle: npt.NDArray[np.floating],
+        trans: npt.NDArray[np.floating],
+    ) -> Geometry:
+        """The geometry around a shape that is known already."""
+        empty = torch.zeros(1, 0)
+        coefficients = Coefficients(
+            id=torch.from_numpy(person.identity)[None],
+            exp=torch.from_numpy(expression)[None],
+            alb=empty,
+            angle=torch.from_numpy(angle.astype(np.float32))[None],
+            sh=empty,
+            trans=torch.from_numpy(trans.astype(np.float32))[None],
+        )
+        rotation = rotation_matrix(coefficients.angle)
+        camera = to_camera(shape, rotation, coefficients.trans)
+        normals = self.model.normals(shape) @ rotation
+        return Geometry(coefficients, shape, rotation, normals, camera, project(camera))
+
+    def _draw(
+        self,
+        random: np.random.Generator,
+        person: Person,
+        expression: Floats,
+        geometry: Geometry,
+        light: Light,
+        landmarks: Floats,
+        relaxed: Floats,
+    ) -> Floats:
+        """(224,224,4) RGB of the head and 1 where it is."""
+        jaw = self.jaw * expression[JAW]
+        build = Build.of(geometry.shape[0].numpy(), landmarks)
+        rest = joined(
+            mouth_interior(random, landmarks, relaxed, jaw)
+            + surroundings(random, build, person.painted)
+        )
+        normals = torch.cat(
+            [geometry.normals, torch.from_numpy(rest.normals) @ geometry.rotation], 1
+        )
+        placed = to_camera(
+            torch.from_numpy(rest.positions)[None], geometry.rotation, geometry.coefficients.trans
+        )
+        clip = clip_space(torch.cat([geometry.camera, placed], 1))
+        clip[..., 1] += clip[..., 3] * (2 * DRAWN_LOWER / CROP_SIZE)
+        triangles = torch.cat(
+            [self.model.triangles, torch.from_numpy(rest.triangles) + self.model.n_vertices]
+        )
+        raster = self.rasterizer.rasterize(clip, triangles, (CROP_SIZE, CROP_SIZE))
+        attributes = self._attributes(geometry, rest, normals, light)
+        pixels = self.rasterizer.interpolate(attributes, raster, triangles)[0].numpy()
+        texture = atlas(random, person.painted)
+        return shade(pixels, raster[0].numpy(), texture, random_eyes(random, landmarks))
+
+    def _attributes(
+        self, geometry: Geometry, rest: Surface, normals: torch.Tensor, light: Light
+    ) -> torch.Tensor:
+        """(1,n,8) for :func:`benchmarks.open_model.shade.shade`."""
+        face = self.model.n_vertices
+        attributes = torch.empty(1, normals.shape[1], ATTRIBUTES)
+        attributes[0, :face, TEXTURE] = torch.from_numpy(self.chart.texture_xy)
+        attributes[0, face:, TEXTURE] = torch.from_numpy(rest.texture_xy)
+        lit = sh_shading(normals, torch.from_numpy(light.sh)[None]).clamp_(min=0)
+        lit[0, face:] *= torch.from_numpy(rest.light)[:, None]
+        attributes[..., LIGHT] = lit
+        towards = torch.from_numpy(light.highlight.astype(np.float32))
+        gloss = (normals @ towards).clamp_(min=0) ** 20 * light.gloss
+        gloss[0, face:] *= 0.3
+        attributes[..., GLOSS] = gloss
+        attributes[0, :face, PLACE] = geometry.shape[0, :, :2]
+        attributes[0, face:, PLACE] = 0
+        return attributes
+
+    def _composed(
+        self,
+        random: np.random.Generator,
+        person: Person,
+        geometry: Geometry,
+        drawn: Floats,
+        light: Light,
+    ) -> Floats:
+        """The head before a backdrop, behind whatever hides it. (224,224,3) RGB 0..1."""
+        inside = drawn[..., 3] > 0
+        scene = backdrop(random, CROP_SIZE)
+        scene[inside] = drawn[inside, :3]
+        points = geometry.points[0, self.landmarks].numpy()
+        points = np.stack([points[:, 0], CROP_SIZE - points[:, 1]], 1)
+        brightness = light.tint * random.uniform(0.5, 1.0)
+        skin = (person.painted.skin * brightness).astype(np.float32)
+        hair = (person.painted.hair * brightness).astype(np.float32)
+        picture = occlude(random, scene, points, skin, hair)
+        return cv2.GaussianBlur(picture, (0, 0), 0.6)
+
+
+def _exposure(random: np.random.Generator, drawn: Floats) -> float:
+    """What an automatic exposure, not always a good one, multiplies the light with."""
+    inside = drawn[..., 3] > 0
+    brightness = float(drawn[inside, :3].mean()) if inside.any() else 0.5
+    return float((random.uniform(*EXPOSURE) / max(brightness, 0.05)) ** random.uniform(0.5, 1))

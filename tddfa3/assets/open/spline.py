@@ -1,0 +1,34 @@
+"""Thin-plate splines: smooth maps of the plane that pass near given points."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tddfa3.assets.synthetic.seeded import FloatArray
+
+
+def thin_plate(
+    points: FloatArray, values: FloatArray, smoothing: FloatArray, at: FloatArray
+) -> FloatArray:
+    """(M,k) values at ``at`` (M,2) of the spline through ``values`` (N,k) at ``points`` (N,2).
+
+    The spline bends as little as it can (Bookstein 1989). ``smoothing`` (N,) 0 makes it pass
+    exactly through a point; more lets it pass by.
+    """
+    count = len(points)
+    system = np.zeros((count + 3, count + 3))
+    system[:count, :count] = _kernel(points, points) + np.diag(smoothing)
+    system[:count, count:] = _affine(points)
+    system[count:, :count] = _affine(points).T
+    known = np.concatenate([values, np.zeros((3, values.shape[1]))])
+    weights = np.linalg.solve(system, known)
+    return np.concatenate([_kernel(at, points), _affine(at)], 1) @ weights
+
+
+def _affine(points: FloatArray) -> FloatArray:
+    return np.concatenate([np.ones((len(points), 1)), points], 1)
+
+
+def _kernel(first: FloatArray, second: FloatArray) -> FloatArray:
+    squared = ((first[:, None] - second[None]) ** 2).sum(-1)
+    return 0.5 * squared * np.log(np.maximum(squared, 1e-18))

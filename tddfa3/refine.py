@@ -1,0 +1,201 @@
+"""Moving a predicted face so that its five points lie where the detector saw them.
+
+The detector's points and the network's coefficients are two measurements of one face. The face that
+fits both best (maximum a posteriori, both errors taken as normal) is found by a few steps of
+Gauss and Newton over pose and the leading coefficients of shape.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tddfa3.camera import CENTRE, FOCAL, project, rotation_matrix, to_camera
+from tddfa3.coefficients import join, split
+from tddfa3.landmarks import to_crop_pixels
+from tddfa3.quality import FIVE_FROM_68
+
+if TYPE_CHECKING:
+    from tddfa3.assets.bundle import FaceModelData
+
+POINT_OFFSETS = {
+    "mtcnn": ((-0.7, -2.0), (-0.7, -2.0), (-0.7, 1.8), (-0.7, -1.8), (-0.7, -1.8)),
+}
+"""Where a detector sets its five points, seen from the landmarks, in crop pixels (x right, y down):
+MTCNN's eyes and mouth lie higher and its nose lower. Measured on seven photographs."""
+STEPS = 4
+LEADING = 10
+"""Coefficients of identity, and of expression, that may move: those of the largest variance."""
+POINT_SPREAD = 2.5
+"""Error of a detector's point, in crop pixels; the eyes are about 64 apart."""
+ANGLE_SPREAD = (0.1, 0.06, 0.05)
+"""Error of the network's pitch, yaw and roll in radians."""
+TRANS_SPREAD = (0.05, 0.05, 0.3)
+"""Error of its translation in model units; a crop tells little of the distance."""
+SHAPE_SPREAD = 0.4
+"""Error of its coefficients of identity and expression, in standard deviations."""
+HELD = 1e-6
+"""In its place for what five points do not show: the opening of mouth and eyes."""
+GAPS = ((62, 66), (37, 41), (44, 46))
+"""Of the 68 points: between the inner lips, and between the lids."""
+
+
+class PointRefiner(nn.Module):
+    """Refines coefficients by five points. All arrays are buffers: ``.to(device)`` moves it.
+
+    Args:
+        data: the 3DMM.
+        detector: whose points they are; a systematic offset of those that have one is taken out.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    spread: Tensor
+    offset: Tensor
+
+    def __init__(self, data: FaceModelData, detector: str = "") -> None:
+        super().__init__()
+        self.sizes = data.sizes
+        self.n_id, self.n_exp = min(LEADING, data.sizes.id), min(LEADING, data.sizes.exp)
+        vertices = data.landmarks["68"][[i for group in FIVE_FROM_68 for i in group]]
+        bases = (data.id_basis, data.exp_basis)
+        basis = np.concatenate([each[vertices] for each in bases], axis=2)
+        held = opens_more_than_it_moves(data)[: self.n_exp]
+        moving = [*[SHAPE_SPREAD] * self.n_id, *np.where(held, HELD, SHAPE_SPREAD)]
+        arrays = {
+            "mean": data.mean_shape[vertices],
+            "basis": basis,
+            "offset": np.array(POINT_OFFSETS.get(detector, np.zeros((5, 2)))),
+            "spread": np.array([*ANGLE_SPREAD, *TRANS_SPREAD, *moving]),
+        }
+        for name, array in arrays.items():
+            tensor = torch.tensor(array, dtype=torch.float64)
+            self.register_buffer(name, tensor, persistent=False)
+
+    @torch.no_grad()
+    def forward(self, alpha: Tensor, points5: Tensor) -> Tensor:
+        """The coefficients that agree with network and detector.
+
+        Angle, translation and the leading coefficients of identity and expression change; never so
+        that a face gets worse. One whose points are not all finite stays as it is.
+
+        Args:
+            alpha: float32 (B, total).
+            points5: (B, 5, 2) crop pixels, in the order of :func:`tddfa3.quality.five_from_68`.
+        Returns:
+            float32 (B, total).
+        Raises:
+            ValueError: another shape, or an ``alpha`` that is not finite.
+        """
+        split(alpha, self.sizes)
+        if points5.shape != (len(alpha), 5, 2):
+            raise ValueError(f"points5 must be ({len(alpha)}, 5, 2), not {tuple(points5.shape)}")
+        usable = torch.isfinite(points5).all(dim=(1, 2))
+        goal = torch.where(usable[:, None, None], points5, 0).double() - self.offset
+        start, moved = alpha.double(), torch.zeros(len(alpha), len(self.spread)).to(self.spread)
+        cost = self._cost(start, moved, goal)
+        for _ in range(STEPS):
+            proposed = moved + self._step(start, moved, goal)
+            new_cost = self._cost(start, proposed, goal)
+            better = usable & (new_cost < cost)
+            moved = torch.where(better[:, None], proposed, moved)
+            cost = torch.where(better, new_cost, cost)
+        refined = self._moved(start, moved).to(alpha.dtype)
+        return torch.where(usable[:, None], refined, alpha)
+
+    def _step(self, start: Tensor, moved: Tensor, goal: Tensor) -> Tensor:
+        """Gauss and Newton's, of the deviations from the network's prediction: (B, P)."""
+        points, jacobian = self._linearised(self._moved(start, moved))
+        residual = (goal - points).flatten(1) / POINT_SPREAD
+        jacobian = jacobian / POINT_SPREAD
+        information = torch.diag(self.spread**-2)
+        normal = jacobian.transpose(1, 2) @ jacobian + information
+        right = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0] - moved / self.spread**2
+        return torch.linalg.solve(normal, right)
+
+    def _cost(self, start: Tensor, moved: Tensor, goal: Tensor) -> Tensor:
+        """Squared distances from both measurements, each in its own standard deviations: (B,)."""
+        points = self._five_points(self._vertices(self._moved(start, moved)))
+        residual = (goal - points) / POINT_SPREAD
+        return residual.square().sum(dim=(1, 2)) + (moved / self.spread).square().sum(dim=1)
+
+    def _moved(self, start: Tensor, moved: Tensor) -> Tensor:
+        angle, trans, id, exp = moved.split([3, 3, self.n_id, self.n_exp], dim=1)
+        given = split(start, self.sizes)
+        return join(
+            given._replace(
+                angle=given.angle + angle,
+                trans=given.trans + trans,
+                id=given.id + nn.functional.pad(id, (0, self.sizes.id - self.n_id)),
+                exp=given.exp + nn.functional.pad(exp, (0, self.sizes.exp - self.n_exp)),
+            )
+        )
+
+    def _vertices(self, alpha: Tensor) -> Tensor:
+        """The seven vertices of the five points in the camera frame: (B, 7, 3)."""
+        given = split(alpha, self.sizes)
+        shape = self._shape(alpha)
+        return to_camera(shape, rotation_matrix(given.angle), given.trans)
+
+    def _shape(self, alpha: Tensor) -> Tensor:
+        given = split(alpha, self.sizes)
+        weights = torch.cat([given.id, given.exp], dim=1)
+        return self.mean + torch.einsum("vck,bk->bvc", self.basis, weights)
+
+    def _linearised(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """The five points (B, 5, 2), and what each parameter does to them (B, 10, P)."""
+        given, shape = split(alpha, self.sizes), self._shape(alpha)
+        rotation = rotation_matrix(given.angle)
+        camera = to_camera(shape, rotation, given.trans)
+        # In the camera frame z counts away from the camera, in the model frame towards it.
+        towards = camera.new_tensor([1.0, 1.0, -1.0])
+        turns = [shape @ turn * towards for turn in rotation_derivatives(given.angle)]
+        shifts = torch.diag(towards).expand(len(alpha), camera.shape[1], 3, 3)
+        id, exp = self.basis[..., : self.n_id], self.basis[..., self.sizes.id :][..., : self.n_exp]
+        leading = torch.cat([id, exp], dim=2)
+        shaped = torch.einsum("vck,bcd->bvdk", leading, rotation * towards)
+        motion = torch.cat([torch.stack(turns, dim=3), shifts, shaped], dim=3)  # (B, 7, 3, P)
+        # Perspective: how far an image point goes when its vertex does.
+        pixel = project(camera) - CENTRE
+        depth = camera[..., 2, None, None]
+        flow = (FOCAL * motion[..., :2, :] - pixel[..., None] * motion[..., 2:, :]) / depth
+        flow = flow * camera.new_tensor([1.0, -1.0])[:, None]  # crop pixels count down
+        return self._five_points(camera), _grouped(flow).flatten(1, 2)
+
+    def _five_points(self, camera: Tensor) -> Tensor:
+        return _grouped(to_crop_pixels(project(camera)))
+
+
+def opens_more_than_it_moves(data: FaceModelData) -> NDArray[np.bool_]:
+    """Which expressions move the lips or the lids apart more than any of the five points: (n_exp,).
+
+    Where the points lie says nothing of these, and they would be moved to explain other errors.
+    """
+    landmarks = data.exp_basis[data.landmarks["68"]]  # (68, 3, n_exp)
+    opened = [np.linalg.norm(landmarks[a] - landmarks[b], axis=0) for a, b in GAPS]
+    moved = [np.linalg.norm(landmarks[list(g)].mean(axis=0), axis=0) for g in FIVE_FROM_68]
+    return np.asarray(np.max(opened, axis=0) > np.max(moved, axis=0))
+
+
+def rotation_derivatives(angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of :func:`tddfa3.camera.rotation_matrix` by pitch, yaw and roll, each (B, 3, 3).
+
+    Every entry is a + b sin(x) + c cos(x) in each angle x, so half the difference between a quarter
+    turn forwards and one backwards is the derivative exactly.
+    """
+    quarter = torch.eye(3, dtype=angle.dtype, device=angle.device) * (math.pi / 2)
+    by_pitch, by_yaw, by_roll = (
+        (rotation_matrix(angle + turn) - rotation_matrix(angle - turn)) / 2 for turn in quarter
+    )
+    return by_pitch, by_yaw, by_roll
+
+
+def _grouped(values: Tensor) -> Tensor:
+    """(B, 7, ...) of the vertices to (B, 5, ...) of the points: eyes are means of two corners."""
+    groups = values.split([len(group) for group in FIVE_FROM_68], dim=1)
+    return torch.stack([group.mean(dim=1) for group in groups], dim=1)
