@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 
@@ -43,16 +44,16 @@ def startup(*, assets: str, device: str, threads: int) -> dict[str, Any]:
     from skimage import data
 
     photograph = data.astronaut()
-    started = time.perf_counter()
+    started = perf_counter()
     from benchmarks.machine import memory
     from tddfa3.assets.bundle import AssetBundle
     from tddfa3.labeler import FaceLabeler
 
-    imported = time.perf_counter()
+    imported = perf_counter()
     labeler = FaceLabeler(AssetBundle.load(assets), device=device, threads=threads)
-    built = time.perf_counter()
+    built = perf_counter()
     labeler([photograph])
-    first = time.perf_counter()
+    first = perf_counter()
     used = memory()
     return {
         "import_seconds": imported - started,
@@ -64,8 +65,9 @@ def startup(*, assets: str, device: str, threads: int) -> dict[str, Any]:
 
 
 def main(name: str, arguments: str) -> None:
-    result = {"job": job, "planning": planning, "startup": startup}[name](**json.loads(arguments))
-    print(json.dumps(result))
+    functions: dict[str, Callable[..., dict[str, Any]]]
+    functions = {"job": job, "planning": planning, "startup": startup}
+    print(json.dumps(functions[name](**json.loads(arguments))))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,9 @@ def measure_drift(settings: Settings, photos: Sequence[Encoded]) -> list[dict[st
     with torch.inference_mode():
         points = {title: landmarks(labeler, network(crops)) for title, network in networks.items()}
         timings = measure_in_turn(
-            {title: lambda network=network: network(crops) for title, network in networks.items()},
+            {title: partial(network, crops) for title, network in networks.items()},
             seconds=settings.seconds,
+            least=settings.rounds,
             cuda=settings.device.startswith("cuda"),
         )
     first = next(iter(points.values()))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.inputs import Encoded
+from benchmarks.inputs import Encoded, decoded
 from benchmarks.settings import Settings, label_config
 from benchmarks.timing import Clock, Timing, measure_in_turn
-from jobs.pipeline.decode import decode
 from jobs.pipeline.engine import FaceEngine
 from jobs.pipeline.objects import image_files
 from jobs.pipeline.parts import encode_part
@@ -49,9 +49,8 @@ class LibraryLoop:
         self._publish("part.parquet", encode_part(to_table(rows, self.schema, {})))
 
     def _batch(self, photos: Sequence[Encoded]) -> Iterator[Row]:
-        images = [decode(photo.data).image for photo in photos]
+        images = decoded(photos)
         for photo, image, faces in zip(photos, images, self.labeler(images), strict=True):
-            assert image is not None
             self.faces += len(faces)
             height, width = image.shape[:2]
             record = ImageRecord("shard", photo.name, width, height, "")
@@ -100,8 +99,9 @@ def measure_library(settings: Settings, photos: Sequence[Encoded]) -> list[dict[
             for number, (title, options) in enumerate(variants(settings).items())
         }
         timings = measure_in_turn(
-            {title: lambda loop=loop: loop(photos) for title, loop in loops.items()},
+            {title: partial(loop, photos) for title, loop in loops.items()},
             seconds=settings.seconds * len(loops),
+            least=settings.rounds,
         )
     first = next(iter(timings.values()))
     return [_row(title, loops[title], timings[title], first, len(photos)) for title in loops]

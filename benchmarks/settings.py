@@ -32,6 +32,7 @@ class Settings:
         photos: folder of photographs; None: those that there are.
         threads: of the library, and of all actors together.
         seconds: for each comparison.
+        rounds: of each comparison at least, whatever the time.
         job_images: labelled by each job.
         planned_shards, planned_images: of the planning benchmark; images of each shard.
         loop_images: through the scheduler with a labeller that does nothing.
@@ -43,6 +44,7 @@ class Settings:
     photos: Path | None
     threads: int
     seconds: float
+    rounds: int
     job_images: int
     planned_shards: int
     planned_images: int

@@ -42,7 +42,9 @@ def measure_stages(settings: Settings, photos: Sequence[Encoded]) -> list[dict[s
             **library_stages(labeler, photos),
             **job_stages(labeler, config, schema, Store.open(folder), photos),
         }
-        timings = measure_in_turn(calls, seconds=2 * settings.seconds, cuda=cuda)
+        timings = measure_in_turn(
+            calls, seconds=2 * settings.seconds, least=settings.rounds, cuda=cuda
+        )
     total = sum(timing.cpu for timing in timings.values())
     return [
         {
