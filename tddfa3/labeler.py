@@ -119,7 +119,7 @@ class FaceLabeler:
         """
         candidates = [
             candidate
-            for i, found in enumerate(self.detector.detect(images))
+            for i, found in enumerate(self.detector.detect(images, self.faces))
             for candidate in self._candidates(i, images[i], found)
         ]
         results: list[list[Face]] = [[] for _ in images]
@@ -204,6 +204,21 @@ class FaceLabeler:
         self, image: int, pixels: NDArray[np.uint8], found: Detections
     ) -> list[Candidate]:
         """The faces of one image that have a crop, by score, cut down to what was asked for."""
+        usable = self._usable(image, pixels, found)
+        if not usable and found.left_out:  # the face asked for has no crop: one of the others may
+            (found,) = self.detector.detect([pixels])
+            usable = self._usable(image, pixels, found)
+        for rank, candidate in enumerate(usable):
+            candidate.face_index = rank + found.left_out_better
+            candidate.n_faces = len(usable) + found.left_out
+        if self.faces == "best":
+            return usable[:1]
+        if self.faces == "largest":
+            return sorted(usable, key=lambda c: -c.area)[:1]
+        return usable
+
+    def _usable(self, image: int, pixels: NDArray[np.uint8], found: Detections) -> list[Candidate]:
+        """The faces that have a crop, by score; their ranks are still to be set."""
         height, width = pixels.shape[:2]
         usable: list[Candidate] = []
         for k in range(len(found)):
@@ -220,7 +235,7 @@ class FaceLabeler:
             usable.append(
                 Candidate(
                     image=image,
-                    face_index=len(usable),
+                    face_index=0,
                     box=found.boxes[k],
                     score=float(found.scores[k]),
                     points5=None if ready_crop else points5,
@@ -228,12 +243,6 @@ class FaceLabeler:
                     crop=crop,
                 )
             )
-        for candidate in usable:
-            candidate.n_faces = len(usable)
-        if self.faces == "best":
-            return usable[:1]
-        if self.faces == "largest":
-            return sorted(usable, key=lambda c: -c.area)[:1]
         return usable
 
     def _faces(self, batch: FaceBatch, candidates: Sequence[Candidate]) -> list[Face]:
