@@ -69,7 +69,7 @@ class FaceLabeler:
         rasterizer: str = "auto",
         engine: str = "auto",
         precision: str = "fp32",
-        batch: int = 16,
+        batch: int = 8,
         threads: int | None = None,
     ) -> None:
         if faces not in FACE_CHOICES:
