@@ -23,7 +23,7 @@ def test_lines() -> None:
     values = np.array([[0.5, -12.25, 0], [1234.0, 1.2345678e-5, -2.5e7]], np.float32)
     assert number_lines(b"vt", values).decode().splitlines() == [
         "vt 0.500000000 -12.250000000 0.000000000",
-        "vt 1234.000000000 1.23456783e-05 -2.50000000e+07",
+        "vt 1234.000000000 1.23456784e-05 -2.50000000e+07",
     ]
     assert number_lines(b"v", values[:0]) == b""
 
