@@ -11,9 +11,17 @@ from typing import Any
 
 
 def job(
-    *, assets: str, device: str, shard: str, output: str, outputs: str, actors: int, threads: int
+    *,
+    assets: str,
+    device: str,
+    networks: dict[str, Any],
+    shard: str,
+    output: str,
+    outputs: str,
+    actors: int,
+    threads: int,
 ) -> dict[str, Any]:
-    """Labels a shard with Ray actors on this machine."""
+    """Labels a shard with Ray actors on this machine; ``networks``: options of ``jobs.label``."""
     from benchmarks import settings as variants
     from benchmarks.running import run_job
     from jobs.pipeline.config import LabelConfig
@@ -26,7 +34,7 @@ def job(
         actors=variants.actors(actors),
         cpus_per_actor=threads,
         chunk_images=16,
-        **variants.OUTPUTS[outputs],
+        **{**networks, **variants.OUTPUTS[outputs]},
     )
     return run_job(config, FaceEngine())
 
@@ -39,7 +47,7 @@ def planning(*, folder: str, shards: int, images: int, loop_images: int) -> dict
     return measure_plans(root, shards, images) | measure_loop(root, images, loop_images)
 
 
-def startup(*, assets: str, device: str, threads: int) -> dict[str, Any]:
+def startup(*, assets: str, device: str, networks: dict[str, Any], threads: int) -> dict[str, Any]:
     """Imports, builds the labeler, labels one photograph."""
     from skimage import data
 
@@ -50,7 +58,7 @@ def startup(*, assets: str, device: str, threads: int) -> dict[str, Any]:
     from tddfa3.labeler import FaceLabeler
 
     imported = perf_counter()
-    labeler = FaceLabeler(AssetBundle.load(assets), device=device, threads=threads)
+    labeler = FaceLabeler(AssetBundle.load(assets), **networks, device=device, threads=threads)
     built = perf_counter()
     labeler([photograph])
     first = perf_counter()
@@ -61,6 +69,7 @@ def startup(*, assets: str, device: str, threads: int) -> dict[str, Any]:
         "first_photograph_seconds": first - built,
         "resident_bytes": used.resident,
         "proportional_bytes": used.proportional,
+        "unique_bytes": used.unique,
     }
 
 

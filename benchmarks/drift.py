@@ -36,10 +36,18 @@ def engines(device: str, threads: int) -> dict[str, Engine]:
 def measure_drift(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
     """Per engine: the backbone's time, and where it puts the 68 landmarks of the same crops."""
     bundle = AssetBundle.load(settings.assets)
-    labeler = FaceLabeler(bundle, device=settings.device, engine="torch", threads=settings.threads)
+    backbone = settings.backbones[0]
+    labeler = FaceLabeler(
+        bundle,
+        detector="none",
+        backbone=backbone,
+        device=settings.device,
+        engine="torch",
+        threads=settings.threads,
+    )
     crops = same_crops(bundle, photos, settings.device)
     networks = {
-        title: build_backbone("resnet50", bundle, settings.device, engine)
+        title: build_backbone(backbone, bundle, settings.device, engine)
         for title, engine in engines(settings.device, settings.threads).items()
     }
     with torch.inference_mode():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.inputs import Encoded, decoded
-from benchmarks.settings import Settings, label_config
+from benchmarks.settings import BACKBONES, DETECTORS, Settings, label_config
 from benchmarks.timing import Clock, Timing, measure_in_turn
 from jobs.pipeline.engine import FaceEngine
 from jobs.pipeline.objects import image_files
@@ -77,18 +78,22 @@ def time_networks(labeler: FaceLabeler, clock: Clock) -> None:
 def variants(settings: Settings) -> dict[str, dict[str, Any]]:
     """Title to options; the first is what the others are compared with."""
     chosen: dict[str, dict[str, Any]] = {
-        "labels, RetinaFace + ResNet-50": {},
+        f"labels, {networks_title(settings.detectors[0], settings.backbones[0])}": {},
         "everything": {"outputs": "everything"},
         "labels, PyTorch instead of onnxruntime": {"engine": "torch"},
     }
     if settings.quick:
         return chosen
-    return chosen | {
-        "no landmarks, no masks": {"outputs": "none"},
-        "labels, RetinaFace + MobileNetV3": {"backbone": "mbnetv3"},
-        "labels, MTCNN + ResNet-50": {"detector": "mtcnn"},
-        "labels, MTCNN + MobileNetV3": {"detector": "mtcnn", "backbone": "mbnetv3"},
-    }
+    chosen["no landmarks, no masks"] = {"outputs": "none"}
+    pairs = list(product(settings.detectors, settings.backbones))
+    for detector, backbone in pairs[1:]:
+        title = f"labels, {networks_title(detector, backbone)}"
+        chosen[title] = {"detector": detector, "backbone": backbone}
+    return chosen
+
+
+def networks_title(detector: str, backbone: str) -> str:
+    return f"{DETECTORS[detector]} + {BACKBONES[backbone]}"
 
 
 def measure_library(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:

@@ -22,6 +22,10 @@ OUTPUTS: Mapping[str, Mapping[str, Any]] = {
 }
 """Options of ``jobs.label`` by the name of what comes out."""
 
+DETECTORS = {"retinaface": "RetinaFace", "mtcnn": "MTCNN"}
+BACKBONES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3"}
+"""Networks and what they are called, the costliest first."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -38,6 +42,7 @@ class Settings:
         loop_images: through the scheduler with a labeller that does nothing.
         quick: fewer variants.
         device: where the library runs.
+        detectors, backbones: to measure, of the bundle; the first of each is the usual one.
     """
 
     assets: Path
@@ -51,14 +56,17 @@ class Settings:
     loop_images: int
     quick: bool
     device: str = "cpu"
+    detectors: tuple[str, ...] = tuple(DETECTORS)
+    backbones: tuple[str, ...] = tuple(BACKBONES)
 
 
 def label_config(settings: Settings, *, outputs: str = "labels", **options: Any) -> LabelConfig:
     """The job's config for a variant; ``options`` are its own."""
+    networks = {"detector": settings.detectors[0], "backbone": settings.backbones[0]}
     return LabelConfig(
         assets=str(settings.assets),
         device="cuda" if settings.device.startswith("cuda") else "cpu",
-        **{**OUTPUTS[outputs], **options},
+        **{**networks, **OUTPUTS[outputs], **options},
     )
 
 
