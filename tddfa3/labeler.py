@@ -50,6 +50,7 @@ class FaceLabeler:
         rasterizer: "auto", "nvdiffrast" or "cpu".
         engine: what runs the networks: "auto", "torch" or "onnx".
         precision: "fp32"; on CUDA also "bf16" or "fp16".
+        compiled: networks through ``torch.compile`` and CUDA graphs; CUDA only.
         batch: faces through the networks and the rasterizer at a time; bounds the memory.
         threads: threads of the networks and the rasterizer on a CPU; None: PyTorch's setting.
 
@@ -69,6 +70,7 @@ class FaceLabeler:
         rasterizer: str = "auto",
         engine: str = "auto",
         precision: str = "fp32",
+        compiled: bool = False,
         batch: int = 8,
         threads: int | None = None,
     ) -> None:
@@ -87,7 +89,7 @@ class FaceLabeler:
         self.part_names = data.part_names
         self.standard_points = data.standard_points
         self.uv = data.uv
-        networks = Engine(engine, self.device, threads, precision)
+        networks = Engine(engine, self.device, threads, precision, compiled)
         self.detector = build_detector(detector, bundle, self.device, engine=networks)
         self.backbone = build_backbone(backbone, bundle, self.device, networks)
         self.model = FaceModel(data).to(self.device).eval()
