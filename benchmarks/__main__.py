@@ -93,7 +93,7 @@ def settings_for(given: argparse.Namespace, bundle: AssetBundle) -> Settings:
         threads=given.threads,
         seconds=given.seconds or (2 if quick else 8),
         rounds=2 if quick else 3,
-        job_images=48 if quick else 96,
+        job_images=40 if quick else 96,
         planned_shards=10 if quick else 100,
         planned_images=10_000,
         loop_images=2_000 if quick else 20_000,

@@ -33,7 +33,7 @@ def job(
         device="cuda" if device.startswith("cuda") else "cpu",
         actors=variants.actors(actors),
         cpus_per_actor=threads,
-        chunk_images=16,
+        chunk_images=8,
         **{**networks, **variants.OUTPUTS[outputs]},
     )
     return run_job(config, FaceEngine())
