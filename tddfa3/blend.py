@@ -12,7 +12,7 @@ upstream's extracted texture. Written with the difference d = source - target,
 
 the right-hand side is zero except along the seam, and the correction g is smooth except there. So
 the seam is taken at full resolution, pixel by pixel, d is looked up there only, and g is solved for
-on a coarse grid: about 15 ms for a 1024 map on one core, where ``seamlessClone`` takes 600. Away
+on a coarse grid: about 30 ms for a 1024 map on one core, where ``seamlessClone`` takes 600. Away
 from the seam the two agree to 2/255, of which 1 is OpenCV's truncation to whole grey levels. Unlike
 ``seamlessClone`` this neither alters the mask nor moves the content when the mask is empty or off
 the centre.
