@@ -18,14 +18,17 @@ from benchmarks.drift import measure_drift
 from benchmarks.inputs import ROOT, Encoded, photographs
 from benchmarks.jobs import measure_jobs, measure_planning, measure_startup
 from benchmarks.library import measure_library
-from benchmarks.report import show
-from benchmarks.settings import Settings
+from benchmarks.report import around_tables, show, write
+from benchmarks.settings import BACKBONES, DETECTORS, Settings
 from benchmarks.stages import measure_stages
+from benchmarks.yardstick import measure_yardstick
+from tddfa3.assets.bundle import AssetBundle
 from tddfa3.assets.synthetic import synthesize
 from tddfa3.errors import UserError
 
 ASSETS = ROOT / "assets" / "synthetic-0"
 SECTIONS: dict[str, Callable[[Settings, Sequence[Encoded]], Any]] = {
+    "yardstick": lambda settings, _: measure_yardstick(settings),
     "stages": measure_stages,
     "library": measure_library,
     "drift": measure_drift,
@@ -38,16 +41,20 @@ SECTIONS: dict[str, Callable[[Settings, Sequence[Encoded]], Any]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     console = Console()
-    settings = _settings(given)
     try:
+        if given.write is not None:
+            around_tables(given.write)  # found out before minutes of measuring, not after
         if given.assets == ASSETS:
             synthesize(ASSETS, seed=0)
+        settings = settings_for(given, AssetBundle.load(given.assets.resolve()))
         results = measure_all(settings, given.only or list(SECTIONS), console)
+        show(results, console)
+        given.json.write_text(json.dumps(results, indent=1) + "\n")
+        if given.write is not None:
+            write(results, given.write)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    show(results, console)
-    given.json.write_text(json.dumps(results, indent=1) + "\n")
     console.print(f"The same as JSON: {given.json}", highlight=False, soft_wrap=True)
     return 0
 
@@ -55,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def measure_all(settings: Settings, sections: Sequence[str], console: Console) -> dict[str, Any]:
     """The sections asked for, one after the other, with the machine and how busy it was."""
     torch.set_num_threads(settings.threads)
-    photos = photographs(settings.photos)
+    photos = photographs(settings.photos)[: 6 if settings.quick else 8]
     results: dict[str, Any] = {
         "machine": machine.describe(),
         "load_before": machine.load(),
@@ -72,19 +79,28 @@ def measure_all(settings: Settings, sections: Sequence[str], console: Console) -
     return results
 
 
-def _settings(given: argparse.Namespace) -> Settings:
+def settings_for(given: argparse.Namespace, bundle: AssetBundle) -> Settings:
+    """Raises UserError where the bundle has none of the networks that are measured."""
     quick = given.quick
+    detectors = tuple(name for name in DETECTORS if name in bundle.detectors)
+    backbones = tuple(name for name in BACKBONES if name in bundle.backbones)
+    if not detectors or not backbones:
+        names = ", ".join((*DETECTORS, *BACKBONES))
+        raise UserError(f"--assets {given.assets}: no detector and backbone of {names}")
     return Settings(
         assets=given.assets.resolve(),
         photos=given.photos,
         threads=given.threads,
-        seconds=given.seconds or (5 if quick else 20),
-        job_images=32 if quick else 112,
+        seconds=given.seconds or (2 if quick else 8),
+        rounds=2 if quick else 3,
+        job_images=40 if quick else 96,
         planned_shards=10 if quick else 100,
         planned_images=10_000,
         loop_images=2_000 if quick else 20_000,
         quick=quick,
         device="cuda" if torch.cuda.is_available() else "cpu",
+        detectors=detectors,
+        backbones=backbones,
     )
 
 
@@ -99,6 +115,8 @@ def _parser() -> argparse.ArgumentParser:
                         help="photographs to label; made ones where there are none")  # fmt: skip
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--seconds", type=float, metavar="S", help="for each comparison")
+    parser.add_argument("--write", type=Path, metavar="FILE",
+                        help="put the tables between the marks of this Markdown file")  # fmt: skip
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE")
     return parser
 

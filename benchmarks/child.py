@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 
 def job(
-    *, assets: str, device: str, shard: str, output: str, outputs: str, actors: int, threads: int
+    *,
+    assets: str,
+    device: str,
+    networks: dict[str, Any],
+    shard: str,
+    output: str,
+    outputs: str,
+    actors: int,
+    threads: int,
 ) -> dict[str, Any]:
-    """Labels a shard with Ray actors on this machine."""
+    """Labels a shard with Ray actors on this machine; ``networks``: options of ``jobs.label``."""
     from benchmarks import settings as variants
     from benchmarks.running import run_job
     from jobs.pipeline.config import LabelConfig
@@ -24,8 +33,8 @@ def job(
         device="cuda" if device.startswith("cuda") else "cpu",
         actors=variants.actors(actors),
         cpus_per_actor=threads,
-        chunk_images=16,
-        **variants.OUTPUTS[outputs],
+        chunk_images=8,
+        **{**networks, **variants.OUTPUTS[outputs]},
     )
     return run_job(config, FaceEngine())
 
@@ -38,21 +47,21 @@ def planning(*, folder: str, shards: int, images: int, loop_images: int) -> dict
     return measure_plans(root, shards, images) | measure_loop(root, images, loop_images)
 
 
-def startup(*, assets: str, device: str, threads: int) -> dict[str, Any]:
+def startup(*, assets: str, device: str, networks: dict[str, Any], threads: int) -> dict[str, Any]:
     """Imports, builds the labeler, labels one photograph."""
     from skimage import data
 
     photograph = data.astronaut()
-    started = time.perf_counter()
+    started = perf_counter()
     from benchmarks.machine import memory
     from tddfa3.assets.bundle import AssetBundle
     from tddfa3.labeler import FaceLabeler
 
-    imported = time.perf_counter()
-    labeler = FaceLabeler(AssetBundle.load(assets), device=device, threads=threads)
-    built = time.perf_counter()
+    imported = perf_counter()
+    labeler = FaceLabeler(AssetBundle.load(assets), **networks, device=device, threads=threads)
+    built = perf_counter()
     labeler([photograph])
-    first = time.perf_counter()
+    first = perf_counter()
     used = memory()
     return {
         "import_seconds": imported - started,
@@ -60,12 +69,14 @@ def startup(*, assets: str, device: str, threads: int) -> dict[str, Any]:
         "first_photograph_seconds": first - built,
         "resident_bytes": used.resident,
         "proportional_bytes": used.proportional,
+        "unique_bytes": used.unique,
     }
 
 
 def main(name: str, arguments: str) -> None:
-    result = {"job": job, "planning": planning, "startup": startup}[name](**json.loads(arguments))
-    print(json.dumps(result))
+    functions: dict[str, Callable[..., dict[str, Any]]]
+    functions = {"job": job, "planning": planning, "startup": startup}
+    print(json.dumps(functions[name](**json.loads(arguments))))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,17 +36,26 @@ def engines(device: str, threads: int) -> dict[str, Engine]:
 def measure_drift(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
     """Per engine: the backbone's time, and where it puts the 68 landmarks of the same crops."""
     bundle = AssetBundle.load(settings.assets)
-    labeler = FaceLabeler(bundle, device=settings.device, engine="torch", threads=settings.threads)
+    backbone = settings.backbones[0]
+    labeler = FaceLabeler(
+        bundle,
+        detector="none",
+        backbone=backbone,
+        device=settings.device,
+        engine="torch",
+        threads=settings.threads,
+    )
     crops = same_crops(bundle, photos, settings.device)
     networks = {
-        title: build_backbone("resnet50", bundle, settings.device, engine)
+        title: build_backbone(backbone, bundle, settings.device, engine)
         for title, engine in engines(settings.device, settings.threads).items()
     }
     with torch.inference_mode():
         points = {title: landmarks(labeler, network(crops)) for title, network in networks.items()}
         timings = measure_in_turn(
-            {title: lambda network=network: network(crops) for title, network in networks.items()},
+            {title: partial(network, crops) for title, network in networks.items()},
             seconds=settings.seconds,
+            least=settings.rounds,
             cuda=settings.device.startswith("cuda"),
         )
     first = next(iter(points.values()))

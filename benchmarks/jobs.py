@@ -41,21 +41,21 @@ def measure_jobs(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str
     with TemporaryDirectory() as folder:
         shard = Path(folder) / "shard.tar"
         write_tar(shard, photos, settings.job_images)
-        for outputs in ("labels", "everything"):
-            for count in (1, 2):
-                if settings.threads < count or (settings.quick and outputs == "everything"):
-                    continue
-                row = child(
-                    "job",
-                    assets=settings.assets,
-                    device=settings.device,
-                    shard=shard,
-                    output=Path(folder) / f"{outputs}-{count}",
-                    outputs=outputs,
-                    actors=count,
-                    threads=settings.threads // count,
-                )
-                rows.append({"outputs": outputs, "actors": count, **row})
+        for outputs, count in [("everything", 1), ("everything", 2), ("labels", 1)]:
+            if settings.threads < count or (settings.quick and outputs == "labels"):
+                continue
+            row = child(
+                "job",
+                assets=settings.assets,
+                device=settings.device,
+                networks=_networks(settings),
+                shard=shard,
+                output=Path(folder) / f"{outputs}-{count}",
+                outputs=outputs,
+                actors=count,
+                threads=settings.threads // count,
+            )
+            rows.append({"outputs": outputs, "actors": count, **row})
     return rows
 
 
@@ -74,5 +74,13 @@ def measure_planning(settings: Settings) -> dict[str, Any]:
 def measure_startup(settings: Settings) -> dict[str, Any]:
     """From a new process to its first labelled photograph."""
     return child(
-        "startup", assets=settings.assets, device=settings.device, threads=settings.threads
+        "startup",
+        assets=settings.assets,
+        device=settings.device,
+        networks=_networks(settings),
+        threads=settings.threads,
     )
+
+
+def _networks(settings: Settings) -> dict[str, str]:
+    return {"detector": settings.detectors[0], "backbone": settings.backbones[0]}

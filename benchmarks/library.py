@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.inputs import Encoded
-from benchmarks.settings import Settings, label_config
+from benchmarks.inputs import Encoded, decoded
+from benchmarks.settings import BACKBONES, DETECTORS, Settings, label_config
 from benchmarks.timing import Clock, Timing, measure_in_turn
-from jobs.pipeline.decode import decode
 from jobs.pipeline.engine import FaceEngine
 from jobs.pipeline.objects import image_files
 from jobs.pipeline.parts import encode_part
@@ -49,13 +50,13 @@ class LibraryLoop:
         self._publish("part.parquet", encode_part(to_table(rows, self.schema, {})))
 
     def _batch(self, photos: Sequence[Encoded]) -> Iterator[Row]:
-        images = [decode(photo.data).image for photo in photos]
+        images = decoded(photos)
         for photo, image, faces in zip(photos, images, self.labeler(images), strict=True):
-            assert image is not None
             self.faces += len(faces)
             height, width = image.shape[:2]
             record = ImageRecord("shard", photo.name, width, height, "")
-            for _, file in image_files(self.config, record, image, faces):
+            parts = self.schema.facts.part_names
+            for _, file in image_files(self.config, record, image, faces, parts):
                 self._publish(file.rel, file.encode())
             yield from image_rows(record, faces)
 
@@ -78,18 +79,22 @@ def time_networks(labeler: FaceLabeler, clock: Clock) -> None:
 def variants(settings: Settings) -> dict[str, dict[str, Any]]:
     """Title to options; the first is what the others are compared with."""
     chosen: dict[str, dict[str, Any]] = {
-        "labels, RetinaFace + ResNet-50": {},
+        f"labels, {networks_title(settings.detectors[0], settings.backbones[0])}": {},
         "everything": {"outputs": "everything"},
         "labels, PyTorch instead of onnxruntime": {"engine": "torch"},
     }
     if settings.quick:
         return chosen
-    return chosen | {
-        "no landmarks, no masks": {"outputs": "none"},
-        "labels, RetinaFace + MobileNetV3": {"backbone": "mbnetv3"},
-        "labels, MTCNN + ResNet-50": {"detector": "mtcnn"},
-        "labels, MTCNN + MobileNetV3": {"detector": "mtcnn", "backbone": "mbnetv3"},
-    }
+    chosen["no landmarks, no masks"] = {"outputs": "none"}
+    pairs = list(product(settings.detectors, settings.backbones))
+    for detector, backbone in pairs[1:]:
+        title = f"labels, {networks_title(detector, backbone)}"
+        chosen[title] = {"detector": detector, "backbone": backbone}
+    return chosen
+
+
+def networks_title(detector: str, backbone: str) -> str:
+    return f"{DETECTORS[detector]} + {BACKBONES[backbone]}"
 
 
 def measure_library(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
@@ -100,8 +105,9 @@ def measure_library(settings: Settings, photos: Sequence[Encoded]) -> list[dict[
             for number, (title, options) in enumerate(variants(settings).items())
         }
         timings = measure_in_turn(
-            {title: lambda loop=loop: loop(photos) for title, loop in loops.items()},
+            {title: partial(loop, photos) for title, loop in loops.items()},
             seconds=settings.seconds * len(loops),
+            least=settings.rounds,
         )
     first = next(iter(timings.values()))
     return [_row(title, loops[title], timings[title], first, len(photos)) for title in loops]

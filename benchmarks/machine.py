@@ -32,10 +32,16 @@ def load() -> float:
 
 
 class Memory(NamedTuple):
-    """Bytes in RAM: all that the process maps, and that with shared pages counted in shares."""
+    """Bytes in RAM of a process.
+
+    resident: all that it maps (RSS).
+    proportional: the same with a page that n processes map counted as an nth (PSS).
+    unique: what no other process maps, and ending it would free (USS).
+    """
 
     resident: int
     proportional: int
+    unique: int
 
 
 def memory(pid: int | str = "self") -> Memory:
@@ -46,7 +52,8 @@ def memory(pid: int | str = "self") -> Memory:
         for name, value, *_ in map(str.split, lines)
         if value.isdigit()
     }
-    return Memory(sizes["Rss"], sizes["Pss"])
+    unique = sizes["Private_Clean"] + sizes["Private_Dirty"]
+    return Memory(sizes["Rss"], sizes["Pss"], unique)
 
 
 def _cpu_name() -> str:

@@ -66,6 +66,7 @@ class Watch:
             "idle": self._idle(seconds),
             "resident_bytes_per_actor": max((m.resident for m in used), default=None),
             "proportional_bytes_per_actor": max((m.proportional for m in used), default=None),
+            "unique_bytes_per_actor": max((m.unique for m in used), default=None),
             "driver_cpu_ms_per_image": 1000 * (time.process_time() - self.driver_cpu) / self.images,
             "driver_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }

@@ -22,6 +22,10 @@ OUTPUTS: Mapping[str, Mapping[str, Any]] = {
 }
 """Options of ``jobs.label`` by the name of what comes out."""
 
+DETECTORS = {"retinaface": "RetinaFace", "mtcnn": "MTCNN"}
+BACKBONES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3"}
+"""Networks and what they are called, the costliest first."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -32,31 +36,37 @@ class Settings:
         photos: folder of photographs; None: those that there are.
         threads: of the library, and of all actors together.
         seconds: for each comparison.
+        rounds: of each comparison at least, whatever the time.
         job_images: labelled by each job.
         planned_shards, planned_images: of the planning benchmark; images of each shard.
         loop_images: through the scheduler with a labeller that does nothing.
         quick: fewer variants.
         device: where the library runs.
+        detectors, backbones: to measure, of the bundle; the first of each is the usual one.
     """
 
     assets: Path
     photos: Path | None
     threads: int
     seconds: float
+    rounds: int
     job_images: int
     planned_shards: int
     planned_images: int
     loop_images: int
     quick: bool
     device: str = "cpu"
+    detectors: tuple[str, ...] = tuple(DETECTORS)
+    backbones: tuple[str, ...] = tuple(BACKBONES)
 
 
 def label_config(settings: Settings, *, outputs: str = "labels", **options: Any) -> LabelConfig:
     """The job's config for a variant; ``options`` are its own."""
+    networks = {"detector": settings.detectors[0], "backbone": settings.backbones[0]}
     return LabelConfig(
         assets=str(settings.assets),
         device="cuda" if settings.device.startswith("cuda") else "cpu",
-        **{**OUTPUTS[outputs], **options},
+        **{**networks, **OUTPUTS[outputs], **options},
     )
 
 

@@ -42,7 +42,9 @@ def measure_stages(settings: Settings, photos: Sequence[Encoded]) -> list[dict[s
             **library_stages(labeler, photos),
             **job_stages(labeler, config, schema, Store.open(folder), photos),
         }
-        timings = measure_in_turn(calls, seconds=2 * settings.seconds, cuda=cuda)
+        timings = measure_in_turn(
+            calls, seconds=2 * settings.seconds, least=settings.rounds, cuda=cuda
+        )
     total = sum(timing.cpu for timing in timings.values())
     return [
         {
@@ -132,7 +134,8 @@ def job_stages(
         return encode_part(to_table(every, schema, {}))
 
     def objects() -> dict[str, bytes]:
-        files = [file for item in labelled for _, file in image_files(config, *item)]
+        parts = schema.facts.part_names
+        files = [file for item in labelled for _, file in image_files(config, *item, parts)]
         return {file.rel: file.encode() for file in files}
 
     files = {"part.parquet": rows(), **objects()}

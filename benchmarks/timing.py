@@ -34,15 +34,10 @@ class Timing:
         return Timing(self.wall / count, self.cpu / count, self.runs)
 
 
-def measure(call: Call, *, seconds: float, least: int = 3, cuda: bool = False) -> Timing:
-    """Times a call, after one that does not count."""
-    return measure_in_turn({"": call}, seconds=seconds, least=least, cuda=cuda)[""]
-
-
 def measure_in_turn(
     calls: Mapping[str, Call], *, seconds: float, least: int = 3, cuda: bool = False
 ) -> dict[str, Timing]:
-    """Times several calls, one of each in every round.
+    """Times several calls, one of each in every round, after a round that does not count.
 
     A machine that grows slower or busier meanwhile does so for all of them.
 

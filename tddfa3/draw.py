@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import cv2
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -65,7 +67,7 @@ LANDMARK_TITLES = {
 }
 _ZOOM_MARGIN = 1.6  # a sheet shows at most this many sides of the face's box around its centre
 _SUBPIXEL_BITS = 4
-_STRIP = 64  # rows that are mixed at a time, to stay in the processor's cache
+_STRIP = 64  # rows that are laid over at a time, to stay in the processor's cache
 
 
 def overlay(
@@ -80,7 +82,7 @@ def overlay(
     canvas = _Canvas.of(image, max_side)
     for face in faces:
         if face.seg_visible is not None:
-            canvas.paste(_tinted(face.seg_visible), face.crop)
+            canvas.tint(face.seg_visible, face.crop)
     for face in faces:
         if "68" in face.landmarks:
             canvas.strokes(face.landmarks["68"], canvas.width_for(face))
@@ -111,7 +113,7 @@ def sheet(
     """
     _check_picture("image", image)
     empty = _Canvas.of(image, cell, enlarge=2, window=_surroundings(image, face))
-    cells = [empty.titled("photo")]
+    cells = [empty.copy().titled("photo")]
     covered = covered_by_face(face)
     for name in ("shape", "face"):
         if name in face.renders:
@@ -124,13 +126,13 @@ def sheet(
         cells.append(canvas.titled(LANDMARK_TITLES.get(name, name)))
     if face.seg_visible is not None:
         canvas = empty.copy()
-        canvas.paste(_tinted(face.seg_visible), face.crop)
+        canvas.tint(face.seg_visible, face.crop)
         cells.append(canvas.titled("visible parts"))
     if face.seg is not None:
         for part in range(len(PART_COLORS)):
             canvas = empty.copy()
             labels = np.where(face.seg >> part & 1, part + 1, 0).astype(np.uint8)
-            canvas.paste(_tinted(labels, skin_opacity=PART_OPACITY), face.crop)
+            canvas.tint(labels, face.crop, skin_opacity=PART_OPACITY)
             title = part_names[part] if part < len(part_names) else f"part {part + 1}"
             cells.append(canvas.titled(title.replace("_", " ")))
     return _grid([c.picture for c in cells], columns)
@@ -191,10 +193,10 @@ class _Canvas:
         return _Canvas(self.picture.copy(), self.scale, self.origin)
 
     def titled(self, text: str) -> _Canvas:
-        canvas = self.copy()
+        """Itself, with a title drawn on it."""
         height = max(10, round(max(self.picture.shape[:2]) / 26))
-        _text(canvas.picture, text, (height // 2, height // 2), height)
-        return canvas
+        _text(self.picture, text, (height // 2, height // 2), height)
+        return self
 
     def width_for(self, face: Face) -> float:
         """Line width that suits the face's size in the picture, in pixels."""
@@ -202,29 +204,50 @@ class _Canvas:
         side = max(x1 - x0, y1 - y0) * self.scale
         return float(np.clip(side / 150, 1.0, max(self.picture.shape[:2]) / 250 + 1))
 
-    def paste(self, layer: NDArray[np.float32], transform: CropTransform) -> None:
-        """Lays a layer of the crop over the picture; (224, 224, 4) premultiplied RGB and opacity,
-        all 0..1 (RGB: 0..255)."""
-        size = transform.size
+    def tint(
+        self, labels: Picture, transform: CropTransform, skin_opacity: float = SKIN_OPACITY
+    ) -> None:
+        """Colours the parts; labels (224, 224), 0 or part + 1."""
+        rows, columns = (np.flatnonzero(labels.any(axis=axis)) for axis in (1, 0))
+        if len(rows):
+            y, x = int(rows[0]), int(columns[0])
+            part = labels[y : rows[-1] + 1, x : columns[-1] + 1]
+            self.paste(_tinted(part, skin_opacity), transform, (x, y))
+
+    def paste(
+        self,
+        layer: NDArray[np.float32],
+        transform: CropTransform,
+        corner: tuple[int, int] = (0, 0),
+    ) -> None:
+        """Lays a layer of the crop, or a part of one, over the picture.
+
+        layer: (H, W, 4) premultiplied RGB and opacity, all 0..1 (RGB: 0..255).
+        corner: column and row of the crop at which it begins.
+        """
         step = (
             self.scale * transform.w0 / transform.width,
             self.scale * transform.h0 / transform.height,
         )
-        # Where the crop's edge, not its first pixel's centre, lies in this picture.
+        # Where the layer's edge, not its first pixel's centre, lies in this picture.
         start = (
-            transform.left * step[0] - self.origin[0] * self.scale,
-            transform.up * step[1] - self.origin[1] * self.scale,
+            (transform.left + corner[0]) * step[0] - self.origin[0] * self.scale,
+            (transform.up + corner[1]) * step[1] - self.origin[1] * self.scale,
         )
         if min(step) < 1:
             # Averaged first, as sampling alone would skip pixels of the crop.
-            shrunk = [max(1, round(size * min(s, 1.0))) for s in step]
+            size = layer.shape[1], layer.shape[0]
+            shrunk = [max(1, round(n * min(s, 1.0))) for n, s in zip(size, step, strict=True)]
             smaller = cv2.resize(layer, (shrunk[0], shrunk[1]), interpolation=cv2.INTER_AREA)
             layer = smaller.astype(np.float32, copy=False)
-            step = (step[0] * size / shrunk[0], step[1] * size / shrunk[1])
+            step = (step[0] * size[0] / shrunk[0], step[1] * size[1] / shrunk[1])
         height, width = self.picture.shape[:2]
-        end = (start[0] + step[0] * layer.shape[1], start[1] + step[1] * layer.shape[0])
-        x0, y0 = max(0, math.floor(start[0])), max(0, math.floor(start[1]))
-        x1, y1 = min(width, math.ceil(end[0])), min(height, math.ceil(end[1]))
+        # Half a pixel of the layer more on each side, over which its edge fades.
+        x0, y0 = (max(0, math.floor(start[i] - step[i] / 2)) for i in (0, 1))
+        x1, y1 = (
+            min(most, math.ceil(start[i] + step[i] * (layer.shape[1 - i] + 0.5)))
+            for i, most in ((0, width), (1, height))
+        )
         if x0 >= x1 or y0 >= y1:
             return
         for top in range(y0, y1, _STRIP):
@@ -238,8 +261,7 @@ class _Canvas:
             window = self.picture[top : min(y1, top + _STRIP), x0:x1]
             flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
             warped = cv2.warpAffine(layer, matrix, (x1 - x0, len(window)), flags=flags)
-            mixed = window * (1 - warped[..., 3:]) + warped[..., :3]
-            window[...] = cv2.convertScaleAbs(mixed)  # rounds; nothing is below 0
+            _lay_over(window, np.asarray(warped, np.float32))
 
     def points(
         self, points: ArrayLike, width: float, visible: NDArray[np.bool_] | None = None
@@ -299,6 +321,17 @@ class _Canvas:
         return [(_shifted(x), _shifted(y)) for x, y in placed]
 
 
+@numba.njit(nogil=True, cache=True)
+def _lay_over(picture: Picture, layer: NDArray[np.float32]) -> None:  # pragma: no cover (compiled)
+    """Mixes a layer (H, W, 4) into the picture (H, W, 3) of its size."""
+    for y in range(picture.shape[0]):
+        for x in range(picture.shape[1]):
+            through = np.float32(1) - layer[y, x, 3]
+            for c in range(3):
+                mixed = np.rint(picture[y, x, c] * through + layer[y, x, c])
+                picture[y, x, c] = np.uint8(min(max(mixed, np.float32(0)), np.float32(255)))
+
+
 def _rimmed(color: Color, width: float) -> tuple[tuple[Color, int], ...]:
     """The passes, (colour, thickness), of a line with a dark rim; a thin line has none, as that
     would bury a small face."""
@@ -321,15 +354,22 @@ def _surroundings(image: Picture, face: Face) -> tuple[int, int, int, int]:
     return left, top, min(width, left + side), min(height, top + side)
 
 
-def _tinted(labels: Picture, skin_opacity: float = SKIN_OPACITY) -> NDArray[np.float32]:
-    """Labels (224, 224), 0 or part + 1, as a premultiplied layer."""
-    colors = np.array([(0, 0, 0), *PART_COLORS], np.float32)
-    opacity = np.full(len(colors), PART_OPACITY, np.float32)
-    opacity[0], opacity[-1] = 0, skin_opacity
-    table = np.concatenate([colors * opacity[:, None], opacity[:, None]], axis=1)
+def _tinted(labels: Picture, skin_opacity: float) -> NDArray[np.float32]:
+    """Labels (H, W), 0 or part + 1, as a premultiplied layer."""
+    return np.take(_tints(skin_opacity), labels, axis=0)
+
+
+@lru_cache(maxsize=4)
+def _tints(skin_opacity: float) -> NDArray[np.float32]:
+    """(256, 4): the premultiplied colour and the opacity of each label."""
+    colors = np.array(PART_COLORS, np.float32)
+    opacity = np.full((len(colors), 1), PART_OPACITY, np.float32)
+    opacity[-1] = skin_opacity
+    table = np.zeros((256, 4), np.float32)
     # Parts beyond the palette start over.
-    index = np.where(labels > 0, (labels.astype(np.int64) - 1) % len(PART_COLORS) + 1, 0)
-    return table[index]
+    part = np.arange(255) % len(PART_COLORS)
+    table[1:] = np.concatenate([colors * opacity, opacity], axis=1)[part]
+    return table
 
 
 def _with_mask(render: Picture, mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -64,7 +64,8 @@ class Face:
     face_index: int
     """Rank by detector score within the photograph, 0 first."""
     n_faces: int
-    """Usable faces that the detector found in the photograph, labelled or not."""
+    """Faces that the detector found in the photograph, labelled or not. Those that have no crop are
+    left out where all are looked at; with only one asked for, it alone is looked at."""
     box: Floats
     """(4,) x0, y0, x1, y1 in image pixels."""
     score: float

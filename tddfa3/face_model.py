@@ -61,10 +61,14 @@ class Geometry:
 
 
 class FaceModel(nn.Module):
-    """The 3DMM of a bundle. All arrays are buffers: ``.to(device)`` moves it."""
+    """The 3DMM of a bundle. All arrays are buffers: ``.to(device)`` moves it.
+
+    On a CPU the bases are the bundle's own arrays, not copies: processes share their memory.
+    """
 
     mean_shape: Tensor
-    shape_basis: Tensor
+    id_basis: Tensor
+    exp_basis: Tensor
     mean_albedo: Tensor
     albedo_basis: Tensor
     triangles: Tensor
@@ -74,19 +78,18 @@ class FaceModel(nn.Module):
         super().__init__()
         self.sizes: CoefficientSizes = data.sizes
         self.n_vertices: int = len(data.mean_shape)
-        # Identity and expression share one matrix, so that a batch reads the basis once.
-        shape_basis = np.concatenate([data.id_basis, data.exp_basis], axis=2)
         arrays = {
             "mean_shape": data.mean_shape.reshape(-1),
-            "shape_basis": shape_basis.reshape(self.n_vertices * 3, -1),
-            "mean_albedo": data.mean_albedo.reshape(-1) / 255.0,
-            "albedo_basis": data.albedo_basis.reshape(self.n_vertices * 3, -1) / 255.0,
+            "id_basis": data.id_basis.reshape(self.n_vertices * 3, -1),
+            "exp_basis": data.exp_basis.reshape(self.n_vertices * 3, -1),
+            "mean_albedo": data.mean_albedo.reshape(-1) / np.float32(255),
+            "albedo_basis": data.albedo_basis.reshape(self.n_vertices * 3, -1),
             "triangles": data.triangles,
             "vertex_triangles": data.vertex_triangles,
         }
         for name, array in arrays.items():
             dtype = torch.int32 if "triangles" in name else torch.float32
-            self.register_buffer(name, torch.tensor(array, dtype=dtype), persistent=False)
+            self.register_buffer(name, torch.as_tensor(array, dtype=dtype), persistent=False)
 
     def shape(self, id: Tensor, exp: Tensor) -> Tensor:
         """Vertices in the model frame: mean + identity + expression.
@@ -100,10 +103,8 @@ class FaceModel(nn.Module):
         """
         _check_batch("id", id, self.sizes.id)
         _check_batch("exp", exp, self.sizes.exp, len(id))
-        weights = torch.cat([id, exp], dim=1)
-        return F.linear(weights, self.shape_basis, self.mean_shape).view(
-            len(id), self.n_vertices, 3
-        )
+        vertices = F.linear(id, self.id_basis, self.mean_shape)
+        return vertices.addmm(exp, self.exp_basis.t()).view(len(id), self.n_vertices, 3)
 
     def albedo(self, alb: Tensor) -> Tensor:
         """Colour of the unlit skin, RGB, 0..1 for plausible coefficients, unclipped.
@@ -117,7 +118,9 @@ class FaceModel(nn.Module):
             ValueError: another shape.
         """
         _check_batch("alb", alb, self.sizes.alb)
-        return F.linear(alb, self.albedo_basis, self.mean_albedo).view(len(alb), self.n_vertices, 3)
+        # The bundle's basis is in grey levels, 0..255; dividing the few coefficients saves a copy.
+        albedo = F.linear(alb / 255, self.albedo_basis, self.mean_albedo)
+        return albedo.view(len(alb), self.n_vertices, 3)
 
     def normals(self, shape: Tensor) -> Tensor:
         """Vertex normals of unit length, outwards.

@@ -54,6 +54,7 @@ class FaceLabeler:
         rasterizer: "auto", "nvdiffrast" or "cpu".
         engine: what runs the networks: "auto", "torch" or "onnx".
         precision: "fp32"; on CUDA also "bf16" or "fp16".
+        compiled: networks through ``torch.compile`` and CUDA graphs; CUDA only.
         refine: "points" moves pose and leading shape coefficients so that the landmarks lie
             nearer to the detector's five points (:mod:`tddfa3.refine`), "none" does not, "auto"
             is what the bundle declares, where there are points.
@@ -78,9 +79,10 @@ class FaceLabeler:
         rasterizer: str = "auto",
         engine: str = "auto",
         precision: str = "fp32",
+        compiled: bool = False,
         refine: str = AUTO,
         lighting: str = AUTO,
-        batch: int = 16,
+        batch: int = 8,
         threads: int | None = None,
     ) -> None:
         if faces not in FACE_CHOICES:
@@ -98,7 +100,7 @@ class FaceLabeler:
         self.part_names = data.part_names
         self.standard_points = data.standard_points
         self.uv = data.uv
-        networks = Engine(engine, self.device, threads, precision)
+        networks = Engine(engine, self.device, threads, precision, compiled)
         self.detector = build_detector(detector, bundle, self.device, engine=networks)
         self.backbone = build_backbone(backbone, bundle, self.device, networks)
         self.model = FaceModel(data).to(self.device).eval()
@@ -135,7 +137,7 @@ class FaceLabeler:
         """
         candidates = [
             candidate
-            for i, found in enumerate(self.detector.detect(images))
+            for i, found in enumerate(self.detector.detect(images, self.faces))
             for candidate in self._candidates(i, images[i], found)
         ]
         results: list[list[Face]] = [[] for _ in images]
@@ -245,6 +247,21 @@ class FaceLabeler:
         self, image: int, pixels: NDArray[np.uint8], found: Detections
     ) -> list[Candidate]:
         """The faces of one image that have a crop, by score, cut down to what was asked for."""
+        usable = self._usable(image, pixels, found)
+        if not usable and found.left_out:  # the face asked for has no crop: one of the others may
+            (found,) = self.detector.detect([pixels])
+            usable = self._usable(image, pixels, found)
+        for rank, candidate in enumerate(usable):
+            candidate.face_index = rank + found.left_out_better
+            candidate.n_faces = len(usable) + found.left_out
+        if self.faces == "best":
+            return usable[:1]
+        if self.faces == "largest":
+            return sorted(usable, key=lambda c: -c.area)[:1]
+        return usable
+
+    def _usable(self, image: int, pixels: NDArray[np.uint8], found: Detections) -> list[Candidate]:
+        """The faces that have a crop, by score; their ranks are still to be set."""
         height, width = pixels.shape[:2]
         usable: list[Candidate] = []
         for k in range(len(found)):
@@ -261,7 +278,7 @@ class FaceLabeler:
             usable.append(
                 Candidate(
                     image=image,
-                    face_index=len(usable),
+                    face_index=0,
                     box=found.boxes[k],
                     score=float(found.scores[k]),
                     points5=None if ready_crop else points5,
@@ -269,12 +286,6 @@ class FaceLabeler:
                     crop=crop,
                 )
             )
-        for candidate in usable:
-            candidate.n_faces = len(usable)
-        if self.faces == "best":
-            return usable[:1]
-        if self.faces == "largest":
-            return sorted(usable, key=lambda c: -c.area)[:1]
         return usable
 
     def _crop_points(self, candidates: Sequence[Candidate]) -> Tensor | None:

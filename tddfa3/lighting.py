@@ -74,7 +74,7 @@ class LightSolver(nn.Module):
         usable = visible[:, self.skin] & (normals[..., 2] > FACING) & (seen < CLIPPED).all(dim=2)
         weights = usable.to(seen.dtype)
 
-        basis = model.albedo_basis.view(model.n_vertices, 3, -1)[self.skin]
+        basis = model.albedo_basis.view(model.n_vertices, 3, -1)[self.skin] / 255
         basis = basis[..., :LEADING_ALBEDO]
         alb = coefficients.alb.clone()
         # White light first, so that the photograph's colour goes to the skin; colour of the light

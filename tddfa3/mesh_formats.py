@@ -1,7 +1,7 @@
 """Writers of mesh files: plain arrays in, bytes out, no checks (`tddfa3.mesh` has made them).
 
 They are written out here because a run may write millions of meshes: for 35,709 vertices the OBJ
-writer takes about 20 ms, where formatting number by number takes over 500, and PLY and GLB about
+writer takes some 10 ms, where formatting number by number takes over 500, and PLY and GLB about
 1 ms each. The tests read every file back through trimesh.
 """
 
@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tddfa3.number_text import number_lines
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 Text = NDArray[np.uint8]  # ASCII codes; 0 is a blank that is dropped at the end
 
-_DECIMALS = 9
-_NUMBER_WIDTH = 15  # fits "-dddd.ddddddddd" and the longest "%.9g" of a float32
 _TEXTURE_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
 
 # Four digits at a time by table: "0042", and "42" with dropped blanks before it.
@@ -35,13 +35,13 @@ _UNPADDED = np.frombuffer(b"".join((b"%d" % i).rjust(4, b"\0") for i in range(10
 def obj(vertices: Floats, triangles: Ints, colors: Floats | None) -> bytes:
     """OBJ with one ``v x y z r g b`` (or ``v x y z``) per vertex and ``f a b c`` from 1."""
     values = vertices if colors is None else np.concatenate([vertices, colors], axis=1)
-    return _number_lines(b"v", values) + _face_lines(triangles.tobytes())
+    return number_lines(b"v", values) + _face_lines(triangles.tobytes())
 
 
 def textured_obj(vertices: Floats, triangles: Ints, uv: Floats, material_file: str) -> bytes:
     """OBJ with one ``vt`` per vertex and a material file (see `material`)."""
     head = f"mtllib {material_file}\nusemtl face\n".encode()
-    body = _number_lines(b"v", vertices) + _number_lines(b"vt", uv)
+    body = number_lines(b"v", vertices) + number_lines(b"vt", uv)
     return head + body + _textured_face_lines(triangles.tobytes())
 
 
@@ -49,48 +49,6 @@ def material(image_file: str) -> bytes:
     """The MTL file of a textured OBJ: the picture as it is, no highlights."""
     lines = ["newmtl face", "Ka 0 0 0", "Kd 1 1 1", "Ks 0 0 0", "illum 1", f"map_Kd {image_file}"]
     return ("\n".join(lines) + "\n").encode()
-
-
-def _number_lines(word: bytes, values: Floats) -> bytes:
-    """One line per row: the word, then the row's numbers, each after a space."""
-    rows, columns = values.shape
-    width = len(word)
-    text = np.empty((rows, width + columns * (_NUMBER_WIDTH + 1) + 1), np.uint8)
-    text[:, :width] = np.frombuffer(word, np.uint8)
-    text[:, -1] = ord("\n")
-    numbers = text[:, width:-1].reshape(rows, columns, _NUMBER_WIDTH + 1)
-    numbers[..., 0] = ord(" ")
-    numbers[..., 1:] = _decimal_text(values)
-    return text.tobytes().translate(None, b"\0")
-
-
-def _decimal_text(values: Floats) -> Text:
-    """Decimal digits of float32 numbers, (...) -> (..., 15), such that each reads back exactly.
-
-    Nine decimals are enough for a float32 from 0.01 upwards. The few others (nearer to zero, or of
-    10,000 and more) are written by the slow way with nine significant digits, which always is.
-    """
-    exact = values.astype(np.float64)
-    in_range = np.abs(exact) < 10_000
-    billionths = np.rint(np.abs(np.where(in_range, exact, 0)) * 10**_DECIMALS).astype(np.int64)
-    whole = billionths // 10**_DECIMALS
-    fraction = (billionths - whole * 10**_DECIMALS).astype(np.uint32)
-    leading, last = np.divmod(fraction, np.uint32(10))
-    high, low = np.divmod(leading, np.uint32(10_000))
-
-    text = np.zeros((*values.shape, _NUMBER_WIDTH), np.uint8)
-    text[..., 0] = np.where(np.signbit(values), ord("-"), 0)
-    text[..., 1:5] = _digits(_UNPADDED, whole)
-    text[..., 5] = ord(".")
-    text[..., 6:10] = _digits(_PADDED, high)
-    text[..., 10:14] = _digits(_PADDED, low)
-    text[..., 14] = last + ord("0")
-
-    read_back = np.copysign(billionths / 10**_DECIMALS, exact).astype(np.float32)
-    for place in zip(*np.nonzero((read_back != values) | ~in_range), strict=True):
-        number = b"%.9g" % float(values[place])
-        text[place] = np.frombuffer(number.ljust(_NUMBER_WIDTH, b"\0"), np.uint8)
-    return text
 
 
 @lru_cache(maxsize=4)

@@ -71,9 +71,12 @@ class TextureMapper:
         chart = self._chart
 
         def draw(k: int) -> None:
-            picture = chart.draw_padded(colors[k])
-            # Truncated, as all of upstream's pictures are.
-            maps[k].copy_(picture.clamp_(0, 1).mul_(255) if dtype == torch.uint8 else picture)
+            if dtype == torch.uint8:
+                # Scaled at the vertices, which are far fewer than pixels; truncated, as all of
+                # upstream's pictures are.
+                maps[k].copy_(chart.draw_padded(colors[k].clamp(0, 1) * 255))
+            else:
+                maps[k].copy_(chart.draw_padded(colors[k]))
 
         self._threads.run(draw, len(colors))
         return maps
@@ -137,12 +140,13 @@ class TextureMapper:
 
     def _blend_one(self, photo: Tensor, target: Tensor, visible: Tensor) -> Tensor:
         """Photo where visible, target elsewhere, and no seam; photo and target (V, 3)."""
-        difference = photo - target
-        hidden = (~visible).float()[:, None] * 255
-        drawn = self._blend_chart.draw(torch.cat([difference, hidden], dim=1))
+        chart, difference = self._blend_chart, photo - target
         # Outside the chart nothing is hidden: there upstream's mask is set, and the difference 0.
-        mask = self._blend_chart.pad(erode((255 - drawn[..., 3]).to(torch.uint8)))
-        weight, correction = self._blender.solve(mask, drawn[..., :3])
+        hidden = chart.draw((~visible).float()[:, None] * 255)[..., 0]
+        mask = chart.pad(erode(hidden.neg_().add_(255).to(torch.uint8)))
+        weight, correction = self._blender.solve(
+            mask, lambda pixels: chart.values_at(pixels, difference)
+        )
         at_vertices = self._read_cells(torch.cat([weight[None], correction]))
         return target + at_vertices[:, :1] * difference + at_vertices[:, 1:]
 

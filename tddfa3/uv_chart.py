@@ -50,6 +50,11 @@ class UvChart:
         """
         return self.rasterizer.interpolate(values[None], self._padded_raster, self.triangles)[0]
 
+    def values_at(self, pixels: Tensor, values: Tensor) -> Tensor:
+        """What :meth:`draw` would give at some pixels: flat indices (N,), (V, C) -> (N, C)."""
+        drawn = self.raster.view(-1, 4)[pixels]
+        return self.rasterizer.interpolate(values[None], drawn[None, None], self.triangles)[0, 0]
+
     def pad(self, picture: Tensor) -> Tensor:
         """A map (S, S) with the pixels near the chart set to their nearest in it."""
         outside, inside = self._outline

@@ -7,13 +7,14 @@ of its own: while one has the networks, the other reads and decodes, or encodes 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,7 @@ class LabelActor:
         self._decoders = ThreadPoolExecutor(threads, thread_name_prefix="decoding")
         self._encoders = ThreadPoolExecutor(threads, thread_name_prefix="rows")
         self._objects = ObjectWriter(assignment.store, threads)
+        give_memory_back()
         return ActorInfo(os.getpid(), platform.node(), _node_id())
 
     def label_chunk(self, order: ChunkOrder) -> ChunkResult:
@@ -122,6 +124,9 @@ class LabelActor:
                 self._task.store.publish_new(rel, data)
             if order.partial:
                 self._task.store.delete(partial_name(order.chunk))
+        del rows, rows_of, data
+        running.forget()
+        give_memory_back()
         return self._result(order, watch.seconds)
 
     def probe(self, order: ChunkOrder, position: int) -> int:
@@ -186,7 +191,7 @@ class LabelActor:
     ) -> dict[str, list[Row]]:
         """The rows of the images ``todo``, by key; the files they name are published by then."""
         for loaded, outcome in self._outcomes(order, members, todo, watch, running):
-            running.pending[loaded.record.key] = self._pending_rows(order, loaded, outcome)
+            running.pending[loaded.record.key] = self._pending_rows(loaded, outcome, watch)
         with watch.timed("objects"):
             rows_of = {}
             for key, rows in running.pending.items():
@@ -220,7 +225,7 @@ class LabelActor:
                 self._networks.release()
 
     def _pending_rows(
-        self, order: ChunkOrder, loaded: LoadedImage, outcome: list[Face] | Exception | None
+        self, loaded: LoadedImage, outcome: list[Face] | Exception | None, watch: Stopwatch
     ) -> PendingRows:
         """Rows are made in threads, so that the networks do not wait for PNG and Python."""
         record = loaded.record
@@ -231,11 +236,11 @@ class LabelActor:
             message = _message(outcome)
             return PendingRows(self._encoders.submit(lambda: [record.row("label_error", message)]))
         faces = outcome or []
-        pending = PendingRows(self._encoders.submit(image_rows, record, faces))
+        pending = PendingRows(self._encoders.submit(_timed_rows, record, faces, watch))
         if loaded.image is not None and faces:
             parts = self._task.schema.facts.part_names
             files = image_files(self._task.config, record, loaded.image, faces, parts)
-            pending.files = [(named, self._objects.submit(file)) for named, file in files]
+            pending.files = [(named, self._objects.submit(file, watch)) for named, file in files]
         return pending
 
     def _result(
@@ -283,10 +288,26 @@ class RunningChunk:
     def step(self) -> None:
         self.steps += 1
 
+    def forget(self) -> None:
+        """Lets go of the rows, which are committed."""
+        self.kept, self.pending = {}, {}
+
     def finished(self) -> dict[str, list[Row]]:
         """Rows of the images that are labelled and whose files are published, by key."""
         done = {key: rows.result() for key, rows in dict(self.pending).items() if rows.done}
         return self.kept | done
+
+
+def _timed_rows(record: ImageRecord, faces: Sequence[Face], watch: Stopwatch) -> list[Row]:
+    with watch.timed("encode"):
+        return image_rows(record, faces)
+
+
+def give_memory_back() -> None:
+    """Returns freed memory to the system, where the C library can: glibc keeps what lies below the
+    last block in use, some hundred MB after a chunk with meshes and textures."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def memory_in_use() -> int:

@@ -158,8 +158,11 @@ class LabelConfig:
     """What draws triangles: nvdiffrast needs CUDA; cpu works everywhere."""
     engine: Literal["auto", "torch", "onnx"] = _scheduling("auto")
     """What runs the networks: onnx (onnxruntime) is faster on CPUs; auto takes it there."""
-    batch: Annotated[int, _text("N")] = _scheduling(16)
-    """Images labelled at once; halved by itself when the GPU's memory is too small."""
+    compiled: bool = _scheduling(False)
+    """CUDA only: networks through torch.compile and CUDA graphs; compiles once per batch size."""
+    batch: Annotated[int, _text("N")] = _scheduling(8)
+    """Images labelled at once; more bring nothing on a CPU, and a GPU wants 32 or more. Halved by
+    itself when the GPU's memory is too small."""
     actors: Annotated[ActorRange, _ACTORS] = field(
         default=ONE_OR_MORE, metadata={"role": "scheduling"}
     )

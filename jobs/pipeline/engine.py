@@ -100,6 +100,7 @@ class FaceEngine:
             rasterizer=config.rasterizer,
             engine=config.engine,
             precision=config.precision,
+            compiled=config.compiled,
             refine=config.refine,
             lighting=config.lighting,
             batch=config.batch,
@@ -126,8 +127,13 @@ def check_device(config: LabelConfig) -> None:
             "--rasterizer nvdiffrast: the package nvdiffrast is not installed; "
             "use --rasterizer cpu or auto"
         )
-    if config.engine == "onnx" or config.precision != "fp32":
+    if config.engine == "onnx" or config.precision != "fp32" or config.compiled:
         from tddfa3.engine import Engine
         from tddfa3.labeler import choose_device
 
-        Engine(config.engine, choose_device(config.device), precision=config.precision)
+        Engine(
+            config.engine,
+            choose_device(config.device),
+            precision=config.precision,
+            compiled=config.compiled,
+        )

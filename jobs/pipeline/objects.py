@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.loading import Stopwatch
 from jobs.pipeline.names import escape_key, shard_path
 from jobs.pipeline.rows import ImageRecord, Row
 from jobs.pipeline.store import Store
@@ -49,7 +50,7 @@ def image_files(
     image: ImageRecord,
     pixels: NDArray[np.uint8],
     faces: Sequence[Face],
-    part_names: Sequence[str] = (),
+    part_names: Sequence[str],
 ) -> list[tuple[Sequence[int], ObjectFile]]:
     """The files of an image, each with the indices of the faces whose rows name it.
 
@@ -117,20 +118,22 @@ class ObjectWriter:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="objects")
         self._free = threading.BoundedSemaphore(most or 4 * threads)
 
-    def submit(self, file: ObjectFile) -> Future[Row]:
+    def submit(self, file: ObjectFile, watch: Stopwatch) -> Future[Row]:
         """The row's values for the file: its URI, size and digest."""
         self._free.acquire()
-        future = self._pool.submit(self._write, file)
+        future = self._pool.submit(self._write, file, watch)
         future.add_done_callback(lambda _: self._free.release())
         return future
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _write(self, file: ObjectFile) -> Row:
-        data: Any = file.encode()
-        if not self._store.publish_new(file.rel, data):
-            data = self._store.read(file.rel)
+    def _write(self, file: ObjectFile, watch: Stopwatch) -> Row:
+        with watch.timed("encode"):
+            data: Any = file.encode()
+        with watch.timed("publish"):
+            if not self._store.publish_new(file.rel, data):
+                data = self._store.read(file.rel)
         return {
             f"{file.column}_uri": file.rel,
             f"{file.column}_bytes": len(data),

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file as load_numpy_file
 from safetensors.torch import load_file as load_torch_file
 
 from tddfa3.assets.default import OPEN, bundle_folder, default_folder
@@ -69,6 +69,14 @@ _REQUIRED_KEYS = (
 def backbone_file(name: str) -> str:
     """What the weights of a backbone are called in a bundle."""
     return f"backbone_{name}.safetensors"
+
+
+def load_numpy_file(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, mapped: processes that open the same file share its memory.
+
+    The package's own loader for NumPy reads the file into memory; that for PyTorch maps it.
+    """
+    return {name: tensor.numpy() for name, tensor in load_torch_file(path).items()}
 
 
 def file_sha256(path: Path) -> str:

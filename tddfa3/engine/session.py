@@ -24,29 +24,29 @@ _EXPORT_TOLERANCE = 1e-3
 # less time of a CPU, and memory in proportion: 16 canvases at once take gigabytes.
 _PIECE_BYTES = 2**21
 
+_GRAPH, _WEIGHTS = "network.onnx", "network.weights"
+
 
 class OnnxNetwork:
     """An ONNX model with one input, called like the module that it was exported from.
 
     Args:
-        model: the ONNX file; not its bytes, which onnxruntime would keep beside the weights.
+        folder: what :func:`prepare` has made; its weights are mapped, not read.
         threads: threads of one call.
     """
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         _share_one_arena()
-        options = onnxruntime.SessionOptions()
+        options = _options()
         options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        # It is optimised already, and arranging weights again would copy them.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Idle threads sleep: the cores are shared with decoding, geometry and other actors.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.use_env_allocators", "1")
         # Memory planned ahead is planned anew for every batch size, and kept.
         options.enable_mem_pattern = False
-        self._session = onnxruntime.InferenceSession(
-            str(model), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = _session(folder / _GRAPH, options)
         self.threads = threads
 
     def __call__(self, x: Tensor) -> Any:
@@ -64,6 +64,33 @@ class OnnxNetwork:
 
 def _joined(pieces: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def prepare(model: Path, folder: Path) -> None:
+    """Optimises an ONNX file for this processor, as a folder of graph and weights.
+
+    Args:
+        model: as :func:`tddfa3.engine.export.export` writes it.
+        folder: empty.
+    """
+    options = _options()
+    options.intra_op_num_threads = 1
+    options.optimized_model_filepath = str(folder / _GRAPH)
+    external = "session.optimized_model_external_initializers"
+    options.add_session_config_entry(f"{external}_file_name", _WEIGHTS)
+    options.add_session_config_entry(f"{external}_min_size_in_bytes", "1024")
+    _session(model, options)
+
+
+def _options() -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return options
+
+
+def _session(model: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 def load_onnx(
@@ -87,18 +114,21 @@ def load_onnx(
     """
     name = kept.stem(bundle, weights, part, shape, OPSET)
     places = kept.folders(bundle)
-    model = kept.find(places, name)
-    if model is not None:
-        return OnnxNetwork(model, threads)
+    folder = kept.find(places, name)
+    if folder is not None:
+        return OnnxNetwork(folder, threads)
     module, example = build(), example_input(shape)
     expected = outputs_of(module, example)
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model.onnx"
+    with tempfile.TemporaryDirectory() as temporary:
+        model, made = Path(temporary) / "model.onnx", Path(temporary) / "made"
+        made.mkdir()
         export(module, example, [axis for axis, n in enumerate(shape) if n is None], model)
-        network = OnnxNetwork(model, threads)
+        prepare(model, made)
+        network = OnnxNetwork(made, threads)
         check_equal(expected, outputs_of(network, example), name)
-        kept.keep(places, name, model)
-    return network
+        folder = kept.keep(places, name, made)
+    # The one from the kept folder shares its weights with the processes to come.
+    return network if folder is None else OnnxNetwork(folder, threads)
 
 
 def check_equal(expected: Sequence[Tensor], found: Sequence[Tensor], name: str) -> None:

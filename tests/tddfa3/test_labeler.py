@@ -11,6 +11,7 @@ import torch
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.crop import crop_image
+from tddfa3.detection import Detections
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import Face
 from tddfa3.labeler import FaceLabeler, choose_device, crops_to_tensor
@@ -133,6 +134,42 @@ def test_several_faces_and_the_choice_among_them(
     [[largest]] = made["largest"]([canvas])
     areas = [_area(f) for f in every]
     assert largest.face_index == int(np.argmax(areas))
+
+
+def test_only_the_face_that_is_asked_for_is_looked_at(
+    small_bundle: AssetBundle, astronaut: np.ndarray
+) -> None:
+    boxes = np.array([[0, 0, 9, 9], [100, 50, 340, 290], [1, 1, 9, 9]], np.float32)
+    points = np.array(
+        [[[205, 110], [250, 110], [228, 140], [210, 160], [248, 160]]] * 3, np.float32
+    )
+    points[0] = 7  # spans no face
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
+    asked: list[str] = []
+
+    class Finder:
+        name = "finder"
+
+        def detect(self, images: list, which: str = "all") -> list[Detections]:
+            asked.append(which)
+            if which == "all":
+                return [Detections(boxes, scores, points)]
+            k = 0 if which == "best" else 1
+            own = slice(k, k + 1)
+            return [Detections(boxes[own], scores[own], points[own], None, 2, k)]
+
+    labeler = FaceLabeler(small_bundle, detector="none", backbone="mbnetv3", faces="largest")
+    labeler.detector = Finder()
+    [[largest]] = labeler([astronaut])
+    assert asked == ["largest"]
+    assert (largest.face_index, largest.n_faces) == (1, 3)
+    np.testing.assert_array_equal(largest.box, boxes[1])
+
+    labeler.faces = "best"
+    [[best]] = labeler([astronaut])
+    assert asked[1:] == ["best", "all"], "the best has no crop, so the others are looked at"
+    assert (best.face_index, best.n_faces) == (0, 2)
+    np.testing.assert_array_equal(best.box, boxes[1])
 
 
 def _resize(image: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import pickle
 import tarfile
 import threading
 import time
@@ -92,6 +93,19 @@ def write_tar(path: Path, names: Sequence[str]) -> bytes:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return path.read_bytes()
+
+
+def test_what_passes_through_the_driver_does_not_grow_with_the_chunk(tmp_path: Path) -> None:
+    sizes = []
+    for images in (1, 40):
+        folder = tmp_path / str(images)
+        write_images(folder / "in", images, {})
+        job = Job(folder, chunk_images=40)
+        (result,) = job.finish()
+        assert result.counts["images"] == images
+        sizes.append(len(pickle.dumps(result)))
+    assert max(sizes) < 2000
+    assert abs(sizes[0] - sizes[1]) < 50
 
 
 def test_every_image_has_its_rows_in_order(tmp_path: Path) -> None:

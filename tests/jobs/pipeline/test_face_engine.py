@@ -111,6 +111,8 @@ def test_a_rasterizer_that_is_not_installed_is_refused(small_bundle: AssetBundle
 def test_a_precision_that_the_device_lacks_is_refused(small_bundle: AssetBundle) -> None:
     with pytest.raises(UserError, match="precision"):
         FaceEngine().facts(config(small_bundle, precision="bf16"))
+    with pytest.raises(UserError, match="compilation are for CUDA"):
+        FaceEngine().facts(config(small_bundle, compiled=True))
 
 
 @pytest.mark.parametrize("engine", ["torch", "onnx"])

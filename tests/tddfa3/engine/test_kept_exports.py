@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from comparing import run
 from torch import nn
 
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.backbones import build_backbone
 from tddfa3.detection.mtcnn_networks import MtcnnNetworks
 from tddfa3.engine import Engine, ExportError, Network, cache
 from tddfa3.engine.export import OPSET
@@ -34,8 +37,12 @@ def load(bundle: AssetBundle, architecture: Counted) -> Network:
     return Engine("onnx").network(architecture, bundle, "mtcnn", SHAPE, part="rnet")
 
 
-def exports(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*")) if folder.exists() else []
+def exports(place: Path) -> list[Path]:
+    return sorted(place.iterdir()) if place.exists() else []
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def test_exported_once_and_used_by_the_next_process(fresh_bundle: AssetBundle) -> None:
@@ -45,20 +52,42 @@ def test_exported_once_and_used_by_the_next_process(fresh_bundle: AssetBundle) -
     found = run(load(fresh_bundle, second), x)
     assert (first.built, second.built) == (1, 0)
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    (file,) = exports(fresh_bundle.path / "engines")
-    assert file.name.startswith("mtcnn-rnet-")
+    (folder,) = exports(fresh_bundle.path / "engines")
+    assert folder.name.startswith("mtcnn-rnet-")
+
+
+def mapped(file: Path) -> int:
+    """Bytes of a file that this process has mapped."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    spans = [line[0].split("-") for line in lines if line[-1] == str(file)]
+    return sum(int(end, 16) - int(start, 16) for start, end in spans)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+def test_weights_are_mapped_and_not_copied(fresh_bundle: AssetBundle) -> None:
+    network = build_backbone("mbnetv3", fresh_bundle, "cpu", Engine("onnx"))
+    (folder,) = exports(fresh_bundle.path / "engines")
+    weights = folder / "network.weights"
+    stored = (fresh_bundle.path / "backbone_mbnetv3.safetensors").stat().st_size
+    assert weights.stat().st_size > 0.9 * stored
+    # onnxruntime packs the weights of fully connected layers into memory of its own.
+    assert mapped(weights) > 0.5 * stored
+    del network
+    gc.collect()
+    assert mapped(weights) == 0
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a network"])
-def test_damaged_file_is_passed_over(fresh_bundle: AssetBundle, damage: bytes) -> None:
+@pytest.mark.parametrize("name", ["network.onnx", "network.weights"])
+def test_damaged_file_is_passed_over(fresh_bundle: AssetBundle, name: str, damage: bytes) -> None:
     load(fresh_bundle, Counted())
-    (file,) = exports(fresh_bundle.path / "engines")
-    whole = file.read_bytes()
-    file.write_bytes(damage)
-    again = Counted()
+    (folder,) = exports(fresh_bundle.path / "engines")
+    (folder / name).unlink()
+    (folder / name).write_bytes(damage)
+    again, after = Counted(), Counted()
     load(fresh_bundle, again)
-    assert again.built == 1
-    assert file.read_bytes() == whole
+    load(fresh_bundle, after)
+    assert (again.built, after.built) == (1, 0)
 
 
 def test_other_weights_shape_or_version_is_another_export(
@@ -77,7 +106,11 @@ def test_other_weights_shape_or_version_is_another_export(
     assert stem() == stem()
     monkeypatch.setattr(torch, "__version__", "0.1")
     stems.add(stem())
-    assert len(stems) == 6
+    monkeypatch.setattr(onnxruntime, "__version__", "0.1")
+    stems.add(stem())
+    monkeypatch.setattr(cache, "_processor", lambda: "another one")
+    stems.add(stem())
+    assert len(stems) == 8
 
 
 def test_where_the_bundle_cannot_be_written_the_users_cache_is(
@@ -89,7 +122,7 @@ def test_where_the_bundle_cannot_be_written_the_users_cache_is(
     load(fresh_bundle, first)
     load(fresh_bundle, second)
     assert (first.built, second.built) == (1, 0)
-    assert any(path.suffix == ".onnx" for path in exports(tmp_path / "cache"))
+    assert len(exports(tmp_path / "cache" / "tddfa3" / "engines")) == 1
 
 
 def test_where_nothing_can_be_written_networks_still_run(
@@ -100,16 +133,31 @@ def test_where_nothing_can_be_written_networks_still_run(
     assert run(load(fresh_bundle, Counted()), torch.zeros(1, 3, 24, 24))[0].shape == (1, 4)
 
 
-def test_many_at_once_leave_one_whole_file(tmp_path: Path) -> None:
-    model, place = tmp_path / "model.onnx", tmp_path / "engines"
-    model.write_bytes(bytes(range(256)) * 4096)
+def test_damaged_folder_gives_way_to_a_whole_one_of_its_name(tmp_path: Path) -> None:
+    made, place = tmp_path / "made", tmp_path / "engines"
+    made.mkdir()
+    (made / "network.onnx").write_bytes(b"graph")
+    kept = cache.keep([place], "net-1", made)
+    assert kept is not None
+    (kept / "network.onnx").write_bytes(b"gra")
+    assert cache.find([place], "net-1") is None
+    assert cache.keep([place], "net-1", made) == kept
+    assert exports(place) == [kept]
+    assert contents(kept) == {"network.onnx": b"graph"}
+
+
+def test_many_at_once_leave_one_whole_folder(tmp_path: Path) -> None:
+    made, place = tmp_path / "made", tmp_path / "engines"
+    made.mkdir()
+    (made / "network.onnx").write_bytes(bytes(range(256)) * 4096)
+    (made / "network.weights").write_bytes(bytes(range(256)) * 8192)
     with ThreadPoolExecutor(8) as pool:
-        kept = list(pool.map(lambda _: cache.keep([place], "net-1", model), range(32)))
+        kept = list(pool.map(lambda _: cache.keep([place], "net-1", made), range(32)))
     assert len(set(kept)) == 1
     assert exports(place) == [kept[0]]
     assert cache.find([place], "net-1") == kept[0]
     assert kept[0] is not None
-    assert kept[0].read_bytes() == model.read_bytes()
+    assert contents(kept[0]) == contents(made)
 
 
 class Inexpressible(MtcnnNetworks):
