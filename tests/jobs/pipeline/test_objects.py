@@ -42,7 +42,8 @@ def faces(small_bundle: AssetBundle, photo: np.ndarray) -> list[Face]:
 def files(
     faces: list[Face], photo: np.ndarray, **options: object
 ) -> list[tuple[list[int], ObjectFile]]:
-    return [(list(rows), f) for rows, f in image_files(LabelConfig(**options), IMAGE, photo, faces)]
+    made = image_files(LabelConfig(**options), IMAGE, photo, faces, ())
+    return [(list(rows), file) for rows, file in made]
 
 
 def test_nothing_is_made_unless_asked_for(faces: list[Face], photo: np.ndarray) -> None:
@@ -66,8 +67,8 @@ def test_a_sheet_is_titled_with_the_assets_names_of_parts(
 ) -> None:
     config, names = LabelConfig(overlays="sheet"), small_bundle.face_model().part_names
     of_assets, numbered = (
-        [file for _, file in image_files(config, IMAGE, photo, faces[:1], *given)][-1].encode()
-        for given in ([names], [])
+        [file for _, file in image_files(config, IMAGE, photo, faces[:1], given)][-1].encode()
+        for given in (names, ())
     )
     assert of_assets != numbered
     expected = sheet(photo, faces[0], part_names=names)
