@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +12,11 @@ import pyarrow.dataset as ds
 import pytest
 import skimage.data
 from PIL import Image
+from programs import run_module
 
 from jobs.label import OPEN_NOTE
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.sample import rendered_faces
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +27,7 @@ def folder(open_bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory) -
     Image.fromarray(skimage.data.astronaut()).save(folder / "in" / "astronaut.png")
     for i, picture in enumerate(rendered_faces(open_bundle, 2)):
         Image.fromarray(picture).save(folder / "in" / f"{i}.png")
-    done = run(folder, "jobs.label", "in", "out", "--overlays", "sheet", "--meshes", "both",
+    done = run_module(folder, "jobs.label", "in", "out", "--overlays", "sheet", "--meshes", "both",
                "--textures", "png", "--masks", "seg,seg_visible,rle")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr.count(f"note: {OPEN_NOTE}\n") == 1
@@ -96,7 +80,7 @@ def test_the_run_goes_on_whether_or_not_the_choices_are_named(
 ) -> None:
     same = ["--overlays", "sheet", "--meshes", "both", "--textures", "png",
             "--masks", "seg,seg_visible,rle"]  # fmt: skip
-    done = run(folder, "jobs.label", *words, *([] if "--resume" in words else same))
+    done = run_module(folder, "jobs.label", *words, *([] if "--resume" in words else same))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "done before" in done.stdout
 
@@ -111,7 +95,7 @@ def test_the_run_goes_on_whether_or_not_the_choices_are_named(
     ],
 )
 def test_what_it_lacks_is_one_line(folder: Path, option: tuple[str, ...], says: str) -> None:
-    done = run(folder, "jobs.label", "in", "other", *option)
+    done = run_module(folder, "jobs.label", "in", "other", *option)
     assert done.returncode == 2
     assert re.search(says, done.stderr)
     assert done.stderr.count("\n") == 1
@@ -125,20 +109,24 @@ def test_a_damaged_copy_stops_the_run_with_one_line(folder: Path, open_bundle: A
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    done = run(folder, "jobs.label", "in", "other2", "--assets", str(copy))
+    done = run_module(folder, "jobs.label", "in", "other2", "--assets", str(copy))
     assert done.returncode == 2
     assert "face_model.safetensors was changed or damaged" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_the_other_programs_find_the_same_assets(folder: Path) -> None:
-    done = run(folder, "jobs.export", "out", "meshes", "--meshes", "pca", "--mesh-format", "obj")
+    done = run_module(
+        folder, "jobs.export", "out", "meshes", "--meshes", "pca", "--mesh-format", "obj"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((folder / "meshes").rglob("*.obj"))) == 3
-    done = run(folder, "jobs.report", "out", "--out", "report.html", "--open-face", "root/0.png:0")
+    done = run_module(
+        folder, "jobs.report", "out", "--out", "report.html", "--open-face", "root/0.png:0"
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "report.html").stat().st_size > 100_000
-    assert run(folder, "jobs.verify", "out").returncode == 0
+    assert run_module(folder, "jobs.verify", "out").returncode == 0
     card = (folder / "out/_run/README.md").read_text()
     assert "| `--backbone` | efficientlite |" in card
     assert "Basel" not in card

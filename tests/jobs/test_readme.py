@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import duckdb
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
+from programs import run_module
 
 from jobs.pipeline.config import LabelConfig, option_name
 from tddfa3.assets.bundle import AssetBundle
@@ -27,17 +26,9 @@ def blocks(language: str) -> list[str]:
 
 
 def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    words = command.split()
-    assert words[:2] == ["python", "-m"]
-    return subprocess.run(
-        [sys.executable, *words[1:]],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    python, option, *words = command.split()
+    assert (python, option) == ("python", "-m")
+    return run_module(folder, *words)
 
 
 @pytest.fixture(scope="module")

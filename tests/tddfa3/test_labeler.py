@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from everything import EVERYTHING
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.crop import crop_image
@@ -16,14 +17,6 @@ from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import Face
 from tddfa3.labeler import FaceLabeler, choose_device, crops_to_tensor
 from tddfa3.outputs import Outputs
-
-EVERYTHING = Outputs(
-    masks=("seg", "seg_visible", "rle"),
-    meshes=("pca", "extracted"),
-    textures=("pca", "extracted"),
-    texture_size=128,
-    renders=("face", "shape", "depth", "normals"),
-)
 
 
 @pytest.fixture(scope="module")

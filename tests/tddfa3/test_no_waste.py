@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from everything import EVERYTHING
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.labeler import FaceLabeler
-from tddfa3.outputs import Outputs
-
-EVERYTHING = Outputs(
-    masks=("seg", "seg_visible", "rle"),
-    meshes=("pca", "extracted"),
-    textures=("pca", "extracted"),
-    texture_size=128,
-    renders=("face", "shape", "depth", "normals"),
-)
 
 
 @pytest.fixture
