@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -110,10 +111,11 @@ def write_bundle(dest: Path, contents: BundleContents) -> AssetBundle:
             manifest = _manifest(contents, _write_files(scratch, contents))
             text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
             (scratch / BUNDLE_JSON).write_text(text, encoding="utf-8")
-            _move_into_place(scratch, dest, contents.recipe)
+            with _alone_in(dest.parent):
+                _move_into_place(scratch, dest, contents.recipe)
+                return AssetBundle.load(dest)
     except OSError as error:
         raise AssetError(f"can't write the bundle {dest}: {error.strerror or error}") from error
-    return AssetBundle.load(dest)
 
 
 @contextmanager
@@ -122,8 +124,9 @@ def _scratch_folder(dest: Path) -> Iterator[Path]:
     dest.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{dest.name}.new-"
     for old in dest.parent.glob(f"{prefix}*"):  # left by a writer that was killed
-        if time.time() - old.stat().st_mtime > STALE_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
+        with suppress(FileNotFoundError):  # of a writer that is finishing just now
+            if time.time() - old.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
     scratch = dest.parent / f"{prefix}{secrets.token_hex(6)}"
     scratch.mkdir()
     try:
@@ -133,23 +136,26 @@ def _scratch_folder(dest: Path) -> Iterator[Path]:
 
 
 def _move_into_place(scratch: Path, dest: Path, recipe: Mapping[str, Any]) -> None:
-    """Rename ``scratch`` to ``dest``, moving an incomplete bundle of the same recipe away."""
-    for _ in range(10):
-        try:
-            os.rename(scratch, dest)
-            return
-        except OSError:
-            if not dest.exists():
-                raise
-        if existing_bundle(dest, recipe) is not None:
-            return  # another process was faster, with the same content
+    """Rename ``scratch`` to ``dest``, in the place of an incomplete bundle of the same recipe."""
+    if existing_bundle(dest, recipe) is not None:
+        return  # another process was faster, with the same content
+    if dest.exists():
         outdated = scratch.with_name(scratch.name + ".old")
-        try:
-            os.rename(dest, outdated)
-        except FileNotFoundError:
-            continue  # another process moved it away
+        os.rename(dest, outdated)
         shutil.rmtree(outdated, ignore_errors=True)
-    raise AssetError(f"{dest} keeps changing while the bundle is written; try again")
+    os.rename(scratch, dest)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One writer at a time; the kernel lets go if it dies. Where folders can't be locked, hope."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from tddfa3.backbones.efficientlite import EfficientLite, SameConvolution
 from tddfa3.engine.export import example_input, export, outputs_of
-from tddfa3.engine.session import OnnxNetwork
+from tddfa3.engine.session import OnnxNetwork, prepare
 from tddfa3.weights import load_network
 
 HEAD_SIZES = (40, 40, 20, 3, 27, 2, 1)
@@ -86,8 +86,10 @@ def test_onnxruntime_computes_the_same(
     network: EfficientLite, crops: torch.Tensor, tmp_path: Path
 ) -> None:
     example = example_input((None, 3, 224, 224))
-    export(network, example, [0], tmp_path / "network.onnx")
-    onnx = OnnxNetwork(tmp_path / "network.onnx", threads=1)
+    export(network, example, [0], tmp_path / "exported.onnx")
+    (tmp_path / "prepared").mkdir()
+    prepare(tmp_path / "exported.onnx", tmp_path / "prepared")
+    onnx = OnnxNetwork(tmp_path / "prepared", threads=1)
     for images in (example, crops, crops[:1]):
         (expected,) = outputs_of(network, images)
         assert (onnx(images) - expected).abs().max() < 1e-5 * expected.abs().max()
