@@ -129,7 +129,7 @@ def test_an_unreadable_shard_is_exit_code_3(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (["in", "out", "--detector", "none"], "--assets"),
+        (["in", "out", *OPTIONS, "--chunk-images", "0"], "--chunk-images"),
         (["nowhere", "out", *OPTIONS], "nowhere: no such file or folder"),
         (["in", "out", *OPTIONS, "--device", "cuda", "--gpus-per-actor", "0"], "--device cuda"),
         (["--resume", "nowhere"], "no run there"),
