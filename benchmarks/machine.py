@@ -56,6 +56,17 @@ def memory(pid: int | str = "self") -> Memory:
     return Memory(sizes["Rss"], sizes["Pss"], unique)
 
 
+def peak_memory() -> int:
+    """The most bytes that this process has had in RAM since its program was started (Linux).
+
+    Not ``getrusage``, which would tell the parent's peak where that was higher.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise OSError("/proc/self/status has no VmHWM")
+
+
 def _cpu_name() -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

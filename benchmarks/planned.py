@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import tarfile
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.machine import peak_memory
 from benchmarks.running import run_job
 from benchmarks.settings import actors
 from jobs.pipeline.chunks import part_name
@@ -65,7 +65,7 @@ def measure_plans(folder: Path, shards: int, images: int) -> dict[str, Any]:
         "chunks_left": sum(len(plan.pending) for plan in left),
         "plan_seconds": planned,
         "resume_seconds": resumed,
-        "planner_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "planner_bytes": peak_memory(),
     }
 
 

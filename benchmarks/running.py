@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.machine import Memory, memory
+from benchmarks.machine import Memory, memory, peak_memory
 from jobs.pipeline.actor import Assignment
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import Engine
@@ -68,7 +67,7 @@ class Watch:
             "proportional_bytes_per_actor": max((m.proportional for m in used), default=None),
             "unique_bytes_per_actor": max((m.unique for m in used), default=None),
             "driver_cpu_ms_per_image": 1000 * (time.process_time() - self.driver_cpu) / self.images,
-            "driver_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "driver_bytes": peak_memory(),
         }
 
     def _idle(self, seconds: float) -> dict[str, float]:
