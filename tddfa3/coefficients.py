@@ -7,10 +7,11 @@ A row is ``id | exp | alb | angle | sh | trans``. With 3DDFA-V3's assets that is
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    # Whoever needs the sizes and no tensors, as a job's driver, does without PyTorch.
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def split(alpha: Tensor, sizes: CoefficientSizes) -> Coefficients:
             f"alpha must have shape (B, {sizes.total}) for {sizes.as_dict()}, "
             f"not {tuple(alpha.shape)}"
         )
-    if not torch.isfinite(alpha).all():
-        bad = (~torch.isfinite(alpha)).any(dim=1).nonzero().flatten().tolist()
+    if not alpha.isfinite().all():
+        bad = (~alpha.isfinite()).any(dim=1).nonzero().flatten().tolist()
         raise ValueError(f"alpha {tuple(alpha.shape)} has values that are not finite in rows {bad}")
     return Coefficients(*(alpha[:, place] for place in sizes.slices().values()))
 
@@ -95,6 +96,8 @@ def join(coefficients: Coefficients) -> Tensor:
     Raises:
         ValueError: a part that is not (B, k) with one B.
     """
+    import torch
+
     shapes = {name: tuple(part.shape) for name, part in coefficients._asdict().items()}
     if (
         any(len(shape) != 2 for shape in shapes.values())

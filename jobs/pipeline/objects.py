@@ -24,10 +24,10 @@ from jobs.pipeline.loading import Stopwatch
 from jobs.pipeline.names import escape_key, shard_path
 from jobs.pipeline.rows import ImageRecord, Row
 from jobs.pipeline.store import Store
-from tddfa3.mesh import encode_mesh
 
 if TYPE_CHECKING:
     from tddfa3.face import Face
+    from tddfa3.mesh import FaceMesh, MeshFormat
 
 _QUALITY = {
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 90],
@@ -77,7 +77,7 @@ def _face_files(
 ) -> Iterator[ObjectFile]:
     for source, mesh in face.meshes.items():
         kind = f"_{source}" if config.meshes == "both" else ""
-        encode = partial(encode_mesh, mesh, config.mesh_format)
+        encode = partial(_encode_mesh, mesh, config.mesh_format)
         rel = f"meshes/{name}{kind}.{config.mesh_format}"
         yield ObjectFile(f"mesh_{source}", rel, encode)
     texture = face.textures.get("extracted")
@@ -95,6 +95,13 @@ def encode_image(image: NDArray[np.uint8], fmt: str) -> bytes:
     if not written:
         raise ValueError(f"{fmt}: cannot encode {image.dtype} {image.shape}")
     return data.tobytes()
+
+
+def _encode_mesh(mesh: FaceMesh, mesh_format: MeshFormat) -> bytes:
+    # Imported late, as drawing is: the driver knows this module and encodes nothing.
+    from tddfa3.mesh import encode_mesh
+
+    return encode_mesh(mesh, mesh_format)
 
 
 def _encode_overlay(pixels: NDArray[np.uint8], faces: Sequence[Face]) -> bytes:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file as load_torch_file
 
 from tddfa3.assets.default import OPEN, bundle_folder, default_folder
 from tddfa3.assets.face_model_data import FaceModelData
@@ -76,7 +75,14 @@ def load_numpy_file(path: Path) -> dict[str, NDArray[Any]]:
 
     The package's own loader for NumPy reads the file into memory; that for PyTorch maps it.
     """
-    return {name: tensor.numpy() for name, tensor in load_torch_file(path).items()}
+    return {name: tensor.numpy() for name, tensor in _load_tensors(path).items()}
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    # Imported late: a job's driver opens bundles and reads no weights, and PyTorch is 500 MB.
+    from safetensors.torch import load_file
+
+    return load_file(path)
 
 
 def file_sha256(path: Path) -> str:
@@ -247,7 +253,7 @@ class AssetBundle:
         """
         path = self._checked(file if file.endswith(".safetensors") else f"{file}.safetensors")
         try:
-            return load_torch_file(path)
+            return _load_tensors(path)
         except SafetensorError as error:
             raise AssetError(f"{path} can't be read: {error}; {_REMAKE}") from error
 

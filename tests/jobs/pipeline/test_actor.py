@@ -304,7 +304,7 @@ def test_a_failed_object_fails_the_chunk_and_commits_nothing(
 
     write_images(tmp_path / "in", 2)
     job = Job(tmp_path, MeshEngine(), meshes="pca")
-    monkeypatch.setattr("jobs.pipeline.objects.encode_mesh", failing)
+    monkeypatch.setattr("tddfa3.mesh.encode_mesh", failing)
     [order] = job.orders()
     with pytest.raises(ValueError, match="no such format"):
         job.actor.label_chunk(order)
