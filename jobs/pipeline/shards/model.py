@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -135,20 +135,33 @@ def is_image_name(name: str) -> bool:
 
 def printable(name: str) -> str:
     """``name`` as valid text: bytes that are not UTF-8 become ``\\udcxx`` in plain letters."""
+    if name.isascii():
+        return name
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def with_unique_keys(members: Iterable[Member]) -> list[Member]:
+def with_unique_keys(members: Sequence[Member]) -> list[Member]:
     """Number repeated keys in order of appearance: ``a``, ``a#2``, ``a#3``, ..."""
+    keys = unique_keys([member.key for member in members])
+    return [
+        member if key == member.key else replace(member, key=key)
+        for member, key in zip(members, keys, strict=True)
+    ]
+
+
+def unique_keys(keys: Sequence[str]) -> Sequence[str]:
+    """The keys themselves, repeated ones numbered in order of appearance."""
+    if len(set(keys)) == len(keys):
+        return keys
     seen: Counter[str] = Counter()
     taken: set[str] = set()
     unique = []
-    for member in members:
-        seen[member.key] += 1
-        key = member.key if seen[member.key] == 1 else f"{member.key}#{seen[member.key]}"
-        while key in taken:
-            seen[member.key] += 1
-            key = f"{member.key}#{seen[member.key]}"
-        taken.add(key)
-        unique.append(member if key == member.key else replace(member, key=key))
+    for key in keys:
+        seen[key] += 1
+        name = key if seen[key] == 1 else f"{key}#{seen[key]}"
+        while name in taken:
+            seen[key] += 1
+            name = f"{key}#{seen[key]}"
+        taken.add(name)
+        unique.append(name)
     return unique

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from jobs.pipeline.shards.model import (
     Member,
@@ -18,7 +19,7 @@ from jobs.pipeline.shards.model import (
     ShardReadError,
     is_image_name,
     printable,
-    with_unique_keys,
+    unique_keys,
 )
 from jobs.pipeline.shards.reader import RangeReader, spans
 from jobs.pipeline.shards.streams import (
@@ -39,10 +40,10 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
     compression = compression_of(reader.pread(0, 8))
     stream = forward_reader(reader, compression) if compression else None
     result = ShardIndex(shard.id)
-    members: list[Member] = []
+    images: list[_Image] = []
     try:
-        for member in _images(read_headers(stream or reader), options.max_member_bytes):
-            members.append(member)
+        for image in _images(read_headers(stream or reader), options.max_member_bytes):
+            images.append(image)
         if stream is not None:
             stream.drain()
     except DamagedTar as error:
@@ -52,9 +53,22 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
         result.error = f"{error.why} at offset {error.offset} of the decompressed stream"
         result.end_offset = error.offset
     else:
-        result.end_offset = max((m.offset + m.span for m in members), default=0)
-    result.members = with_unique_keys(_with_sample_keys(members))
+        result.end_offset = max((image.offset + image.size for image in images), default=0)
+    keys = unique_keys(_sample_keys([image.name for image in images]))
+    result.members = [
+        Member(key, image.name, image.offset, image.size, image.size, error=image.error)
+        for key, image in zip(keys, images, strict=True)
+    ]
     return result
+
+
+class _Image(NamedTuple):
+    """What of a member its header tells; its key depends on all the others."""
+
+    name: str
+    offset: int
+    size: int
+    error: str = ""
 
 
 def read(
@@ -102,7 +116,7 @@ def _unreadable(shard: Shard, member: Member, why: str) -> ShardReadError:
     return ShardReadError("unreadable", shard.id, member.name, member.offset, why)
 
 
-def _images(headers: Iterable[Header], limit: int) -> Iterator[Member]:
+def _images(headers: Iterable[Header], limit: int) -> Iterator[_Image]:
     """Members that are images, hard links resolved to what they link to."""
     contents: dict[str, Header] = {}
     for header in headers:
@@ -113,7 +127,7 @@ def _images(headers: Iterable[Header], limit: int) -> Iterator[Member]:
             if target is None:
                 if is_image_name(header.name):
                     error = f"hard link to {printable(header.link)}, which is not in the archive"
-                    yield _member(header, 0, header.offset, error)
+                    yield _Image(header.name, header.offset, 0, error)
                 continue
             contents[header.name] = header = replace(target, name=header.name)
         else:
@@ -124,22 +138,20 @@ def _images(headers: Iterable[Header], limit: int) -> Iterator[Member]:
                 error = "sparse files are not supported"
             elif header.size > limit:
                 error = f"{header.size} bytes is over the limit of {limit}"
-            yield _member(header, header.size, header.offset, error)
+            yield _Image(header.name, header.offset, header.size, error)
 
 
-def _member(header: Header, size: int, offset: int, error: str) -> Member:
-    return Member(printable(header.name), header.name, offset, size, size, error=error)
-
-
-def _with_sample_keys(members: list[Member]) -> Iterator[Member]:
+def _sample_keys(names: Sequence[str]) -> list[str]:
     """WebDataset's rule: a sample's key is its path up to the first dot of the base name.
 
     A sample with several images gives each its whole name instead.
     """
-    samples = Counter(_sample_key(member.name) for member in members)
-    for member in members:
-        sample = _sample_key(member.name)
-        yield replace(member, key=printable(sample if samples[sample] == 1 else member.name))
+    samples = [_sample_key(name) for name in names]
+    images = Counter(samples)
+    return [
+        printable(sample if images[sample] == 1 else name)
+        for sample, name in zip(samples, names, strict=True)
+    ]
 
 
 def _sample_key(name: str) -> str:
