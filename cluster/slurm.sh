@@ -45,6 +45,8 @@ fi
 # passes from here to the job's steps through their environment, never through a command line.
 RAY_AUTH_TOKEN="$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')"
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+# Each thread of an actor would otherwise keep a pool of freed memory to itself.
+export MALLOC_ARENA_MAX=2
 
 # Ports and a folder of this job's own: another Ray may run on the same node. 20000 to 31999 lies
 # below the ports that systems hand out by themselves.

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from tddfa3.face import Face
 
 _STEP_SECONDS = 1.0
+# Batches of decoded images that may wait for the networks, per chunk.
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,8 @@ class LabelActor:
         )
         max_pixels = self._task.config.max_pixels
         size = 1 if order.careful else self._labeler.size
-        with ImageLoader(read, order.shard.id, max_pixels, self._decoders, watch) as images:
+        ahead = BATCHES_AHEAD * self._labeler.size
+        with ImageLoader(read, order.shard.id, max_pixels, self._decoders, watch, ahead) as images:
             with watch.timed("queue"):
                 while not self._networks.acquire(timeout=_STEP_SECONDS):
                     running.step()  # whether the other chunk gets on is its own affair

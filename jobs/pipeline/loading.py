@@ -18,9 +18,8 @@ from jobs.pipeline.decode import DecodeFailure, decode, decoded_bytes
 from jobs.pipeline.rows import ImageRecord
 from jobs.pipeline.shards.model import Member, ShardReadError
 
-# Decoded pixels of one chunk that may wait for the networks, and images on their way.
+# Decoded pixels of one chunk that may wait for the networks.
 MOST_BYTES = 256 * 2**20
-MOST_IMAGES = 64
 
 
 @dataclass(slots=True)
@@ -64,13 +63,14 @@ Read = Iterable[tuple[Member, bytes | ShardReadError]]
 class ImageLoader:
     """Iterates over the images of a chunk, read and decoded in the background.
 
-    Reading begins at once, in a thread of its own, and stops when ``MOST_IMAGES`` images or
+    Reading begins at once, in a thread of its own, and stops when ``most_images`` images or
     ``MOST_BYTES`` of pixels wait to be taken. Use it as a context manager: leaving it stops the
     reading. What ``read`` raises is raised by the iteration.
 
     Args:
         read: called in the reading thread; gives members with their bytes.
         decoders: where decoding runs.
+        most_images: that may wait to be taken, those being read and decoded included.
     """
 
     def __init__(
@@ -80,10 +80,12 @@ class ImageLoader:
         max_pixels: int,
         decoders: Executor,
         watch: Stopwatch,
+        most_images: int,
     ) -> None:
         self._read = read
         self._shard_id, self._max_pixels = shard_id, max_pixels
         self._decoders, self._watch = decoders, watch
+        self._most_images = most_images
         self._ready: queue.SimpleQueue[tuple[Future[LoadedImage], int] | BaseException | None]
         self._ready = queue.SimpleQueue()
         self._room = threading.Condition()
@@ -134,7 +136,10 @@ class ImageLoader:
             self._room.wait_for(
                 lambda: (
                     self._stopped
-                    or (self._waiting_images < MOST_IMAGES and self._waiting_bytes < MOST_BYTES)
+                    or (
+                        self._waiting_images < self._most_images
+                        and self._waiting_bytes < MOST_BYTES
+                    )
                 )
             )
             self._waiting_images += 1

@@ -84,6 +84,8 @@ def embedded_ray(num_cpus: int) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Actors that ask for no GPU see none; this is Ray's default, said so that it does not warn.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+    # Each thread of a worker would otherwise keep a pool of freed memory to itself.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     ray.init(
         address="local",
         num_cpus=num_cpus,

@@ -20,9 +20,10 @@ from tddfa3.engine.export import OPSET, ExportError, example_input, export, outp
 
 # Of a fresh export against PyTorch, relative to the largest output; the usual is 1e-6 to 2e-5.
 _EXPORT_TOLERANCE = 1e-3
-# Bytes of a network's input at a time: three crops, or one 512x512 canvas. Larger batches take no
-# less time of a CPU, and memory in proportion: 16 canvases at once take gigabytes.
-_PIECE_BYTES = 2**21
+# Bytes of a network's input at a time: one crop, or one 512x512 canvas. Larger batches take no less
+# time of a CPU (the 106-point network, whose layers then leave the cache, a third more), and memory
+# in proportion: 16 canvases at once take gigabytes.
+_PIECE_BYTES = 2**20
 
 _GRAPH, _WEIGHTS = "network.onnx", "network.weights"
 

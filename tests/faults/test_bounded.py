@@ -15,9 +15,8 @@ import pytest
 from arena import Arena, finish
 from fakes import MeshEngine, png, write_images
 
-from jobs.pipeline.actor import Assignment, LabelActor
+from jobs.pipeline.actor import BATCHES_AHEAD, Assignment, LabelActor
 from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.loading import MOST_IMAGES
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.run import open_run
 from jobs.pipeline.store import Store
@@ -96,7 +95,7 @@ def test_a_slow_sink_slows_reading_down(tmp_path: Path, monkeypatch: pytest.Monk
     sink_works.set()
     worker.join(60)
     # Waiting for the networks, in the batch, waiting to be published, and being read at once.
-    assert 0 < held <= MOST_IMAGES + config.batch + 4 * threads + 40
+    assert 0 < held <= (BATCHES_AHEAD + 1) * config.batch + 4 * threads + 40
     assert len(reads) == images
 
 

@@ -14,6 +14,8 @@ from jobs.pipeline import loading
 from jobs.pipeline.loading import ImageLoader, Stopwatch
 from jobs.pipeline.shards import Member, ShardReadError
 
+MOST_IMAGES = 64
+
 
 def member(number: int) -> Member:
     return Member(f"k{number}", f"k{number}.png", number, 1, 1)
@@ -39,7 +41,7 @@ class Source:
 
 
 def loader(source: object, decoders: ThreadPoolExecutor, watch: Stopwatch) -> ImageLoader:
-    return ImageLoader(source, "s", 10**6, decoders, watch)  # type: ignore[arg-type]
+    return ImageLoader(source, "s", 10**6, decoders, watch, MOST_IMAGES)  # type: ignore[arg-type]
 
 
 def settle(source: Source) -> int:
@@ -64,11 +66,11 @@ def test_images_come_in_order_with_digest_and_size(decoders: ThreadPoolExecutor)
 def test_reading_stops_at_the_bound_on_images(decoders: ThreadPoolExecutor) -> None:
     source = Source(1000)
     with loader(source, decoders, Stopwatch()) as images:
-        assert settle(source) == loading.MOST_IMAGES
+        assert settle(source) == MOST_IMAGES
         iterator = iter(images)
         for _ in range(10):
             next(iterator)
-        assert settle(source) == loading.MOST_IMAGES + 10
+        assert settle(source) == MOST_IMAGES + 10
     assert source.taken < 100
 
 
@@ -80,7 +82,7 @@ def test_reading_stops_at_the_bound_on_bytes(
     source = Source(1000)
     with loader(source, decoders, Stopwatch()):
         # What is being decoded when the bound is reached comes on top.
-        assert settle(source) < loading.MOST_IMAGES
+        assert settle(source) < MOST_IMAGES
 
 
 def test_what_reading_raises_reaches_the_consumer(decoders: ThreadPoolExecutor) -> None:

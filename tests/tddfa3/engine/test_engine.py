@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tddfa3 import engine as engine_module
 from tddfa3.engine import Engine
 from tddfa3.engine.cuda import TunedNetwork
-from tddfa3.engine.export import PlainPReLU, spell_out_prelu
+from tddfa3.engine.export import PlainPReLU, SubsampledConvolution, spell_out
 from tddfa3.errors import UnavailableError, UserError
 
 
@@ -51,10 +51,34 @@ def test_spelled_out_prelu_is_prelu(shape: tuple[int, ...]) -> None:
     network = nn.Sequential(nn.Identity(), nn.Sequential(prelu))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     expected = network(x).detach()
-    spell_out_prelu(network)
+    spell_out(network)
     assert sum(isinstance(m, PlainPReLU) for m in network.modules()) == 1
     assert not any(isinstance(m, nn.PReLU) for m in network.modules())
     torch.testing.assert_close(network(x), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("convolution", "replaced"),
+    [
+        (nn.Conv2d(3, 4, 1, stride=2), True),
+        (nn.Conv2d(3, 4, 1, stride=(2, 3), bias=False), True),
+        (nn.Conv2d(3, 4, 1), False),
+        (nn.Conv2d(3, 4, 1, stride=2, padding=1), False),
+        (nn.Conv2d(3, 6, 1, stride=2, groups=3), False),
+        (nn.Conv2d(3, 4, 3, stride=2, padding=1), False),
+    ],
+)
+def test_strided_1x1_convolution_picks_its_pixels_first(
+    convolution: nn.Conv2d, replaced: bool
+) -> None:
+    network = nn.Sequential(nn.Sequential(convolution))
+    x = torch.randn((2, 3, 7, 8), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(x)
+        spell_out(network)
+        found = network(x)
+    assert any(isinstance(m, SubsampledConvolution) for m in network.modules()) == replaced
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 class TwoOutputs(nn.Module):
