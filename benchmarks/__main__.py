@@ -98,6 +98,7 @@ def settings_for(given: argparse.Namespace, bundle: AssetBundle) -> Settings:
         planned_images=10_000,
         loop_images=2_000 if quick else 20_000,
         quick=quick,
+        original_seconds=given.original,
         device="cuda" if torch.cuda.is_available() else "cpu",
         detectors=detectors,
         backbones=backbones,
@@ -115,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
                         help="photographs to label; made ones where there are none")  # fmt: skip
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--seconds", type=float, metavar="S", help="for each comparison")
+    parser.add_argument("--original", type=float, metavar="S",
+                        help="seconds that 3DDFA-V3's own program takes for a photograph on this "
+                        "machine, everything on, where you have timed it")  # fmt: skip
     parser.add_argument("--write", type=Path, metavar="FILE",
                         help="put the tables between the marks of this Markdown file")  # fmt: skip
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE")

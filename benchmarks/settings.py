@@ -42,6 +42,8 @@ class Settings:
         loop_images: through the scheduler with a labeller that does nothing.
         quick: fewer variants.
         device: where the library runs.
+        original_seconds: that the original takes for a photograph on this machine, with everything
+            on; None: nobody has timed it here.
         detectors, backbones: to measure, of the bundle; the first of each is the usual one.
     """
 
@@ -56,6 +58,7 @@ class Settings:
     loop_images: int
     quick: bool
     device: str = "cpu"
+    original_seconds: float | None = None
     detectors: tuple[str, ...] = tuple(DETECTORS)
     backbones: tuple[str, ...] = tuple(BACKBONES)
 

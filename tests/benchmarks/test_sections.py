@@ -127,9 +127,12 @@ def test_the_program_writes_json_and_the_document(
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
-    assert "### The original's speed, carried over" in text
+    assert "### The original's speed" in text
+    assert "the original here, by calculation" in text
     assert "load before" in text
     assert json.loads(results.read_text())["yardstick"]["plain_resnet50_seconds"] > 0
+    assert program.main([*options, "--write", str(document), "--original", "4"]) == 0
+    assert "| the original here, measured | 0.25 images/s |" in document.read_text()
     capsys.readouterr()
     document.write_text("no marks")
     assert program.main([*options, "--write", str(document)]) == 2
