@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from benchmarks import machine
+from benchmarks.ceiling import measure_ceiling
 from benchmarks.drift import measure_drift
 from benchmarks.inputs import ROOT, Encoded, photographs
 from benchmarks.jobs import measure_jobs, measure_planning, measure_startup
@@ -29,6 +30,7 @@ from tddfa3.errors import UserError
 ASSETS = ROOT / "assets" / "synthetic-0"
 SECTIONS: dict[str, Callable[[Settings, Sequence[Encoded]], Any]] = {
     "yardstick": lambda settings, _: measure_yardstick(settings),
+    "ceiling": lambda settings, _: measure_ceiling(settings),
     "stages": measure_stages,
     "library": measure_library,
     "drift": measure_drift,

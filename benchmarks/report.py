@@ -91,6 +91,7 @@ def grids(results: Results) -> list[Grid]:
     """The tables of the sections that were measured, the targets first."""
     sections: Sequence[tuple[str, Callable[[Results], Grid]]] = (
         ("yardstick", yardstick_grid),
+        ("ceiling", ceiling_grid),
         ("stages", stages_grid),
         ("library", library_grid),
         ("jobs", jobs_grid),
@@ -121,6 +122,18 @@ def yardstick_grid(results: Results) -> Grid:
         ("the original there", f"{found['original_images_per_second_there']:.2f} images/s"),
         (f"the original here, {how}",
          f"{found['original_images_per_second_here']:.2f} images/s"),
+    ])  # fmt: skip
+
+
+def ceiling_grid(results: Results) -> Grid:
+    found = results["ceiling"]
+    each = [(name, f"{count / 1e9:.1f} GFLOP") for name, count in found["operations"].items()]
+    return _pairs("What the networks allow at most, on CPUs", [
+        *each,
+        ("matrix products on this machine, all threads",
+         f"{found['operations_per_second'] / 1e9:.0f} GFLOP/s"),
+        ("photographs, if nothing else took any time",
+         f"{found['images_per_second']:.2f} images/s"),
     ])  # fmt: skip
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from benchmarks import __main__ as program
+from benchmarks.ceiling import operations_of
 from benchmarks.inputs import Encoded, made_photographs
 from benchmarks.jobs import ChildFailed, child, measure_jobs, measure_planning, measure_startup
 from benchmarks.library import variants
@@ -47,7 +49,7 @@ def settings(small_bundle: AssetBundle) -> Settings:
 @pytest.fixture(scope="module")
 def measured(settings: Settings, photos: list[Encoded]) -> dict[str, Any]:
     """All that runs in this process."""
-    names = ("yardstick", "stages", "library", "drift")
+    names = ("yardstick", "ceiling", "stages", "library", "drift")
     return {name: program.SECTIONS[name](settings, photos) for name in names}
 
 
@@ -82,6 +84,23 @@ def test_engines_agree(measured: dict[str, Any]) -> None:
 def test_the_originals_speed_follows_its_networks() -> None:
     assert expected_seconds(ORIGINAL_BACKBONE) == pytest.approx(ORIGINAL)
     assert expected_seconds(2 * ORIGINAL_BACKBONE) == pytest.approx(ORIGINAL + 0.725)
+
+
+def test_operations_are_counted_layer_by_layer() -> None:
+    def network() -> nn.Module:
+        strided = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        each_by_itself = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        return nn.Sequential(strided, each_by_itself, nn.Flatten(), nn.Linear(8 * 16, 5))
+
+    assert operations_of(network, 8) == 2 * (16 * 8 * 27 + 16 * 8 * 9 + 5 * 128)
+
+
+def test_the_ceiling_follows_from_operations_and_speed(measured: dict[str, Any]) -> None:
+    found = measured["ceiling"]
+    total = sum(found["operations"].values())
+    assert found["images_per_second"] == pytest.approx(found["operations_per_second"] / total)
+    # ResNet-50 on 224 pixels is known to take 4.1 G multiplications with as many additions.
+    assert found["operations"]["ResNet-50"] == pytest.approx(8.2e9, rel=0.01)
 
 
 def test_start_up_in_a_process_of_its_own(settings: Settings) -> None:
