@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,8 @@ class Watch:
     chunks: int = 0
     busy: Counter[str] = field(default_factory=Counter)
     memory: dict[int, Memory] = field(default_factory=dict)
+    done: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
+    """Of each actor, by its process: when its chunks were done, and their images."""
 
     def see(self, event: Event) -> None:
         """Takes the time with every event, so it must be called as it happens."""
@@ -47,20 +50,23 @@ class Watch:
             self.images += event.result.counts["images"]
             self.faces += event.result.counts["faces"]
             self.busy.update(event.result.seconds)
+            chunks = self.done.setdefault(event.actor.pid, [])
+            chunks.append((now, event.result.counts["images"]))
             with suppress(OSError):  # an actor elsewhere, or gone
                 self.memory[event.actor.pid] = memory(event.actor.pid)
 
     def result(self) -> dict[str, Any]:
-        """Raises ``RuntimeError`` where nothing was labelled after all actors were ready."""
-        if self.ready is None or not self.images:
-            raise RuntimeError("all chunks were done before all actors were ready; give more")
+        """Raises ``RuntimeError`` where an actor has not done two chunks since all were ready."""
+        busy = [chunks for chunks in self.done.values() if len(chunks) > 1]
+        if self.ready is None or len(busy) < self.actors:
+            raise RuntimeError("the job was over before all actors had done two chunks; give more")
         seconds = self.ended - self.ready
         used = list(self.memory.values())
         return {
             "images": self.images,
             "faces": self.faces,
             "chunks": self.chunks,
-            "images_per_second": self.images / seconds,
+            "images_per_second": rate(self.done.values()),
             "startup_seconds": self.ready - self.started,
             "idle": self._idle(seconds),
             "resident_bytes_per_actor": max((m.resident for m in used), default=None),
@@ -78,6 +84,23 @@ class Watch:
         whole = seconds * self.actors
         stages = ("read", "decode", "label", "encode", "publish")
         return {stage: max(0.0, 1 - self.busy[stage] / whole) for stage in stages}
+
+
+def rate(actors: Iterable[Sequence[tuple[float, int]]]) -> float:
+    """Images per second of actors that are all at work.
+
+    Each actor's own, from its first chunk to its last: what comes before is the pipeline filling
+    up, and after the last chunk of a short job an actor waits for the others, as it would not in a
+    long one.
+
+    Args:
+        actors: when each one's chunks were done, in seconds, and their images, in that order.
+    """
+    images_per_second = 0.0
+    for chunks in actors:
+        seconds = chunks[-1][0] - chunks[0][0]
+        images_per_second += sum(images for _, images in chunks[1:]) / seconds if seconds else 0
+    return images_per_second
 
 
 def run_job(config: LabelConfig, engine: Engine) -> dict[str, Any]:

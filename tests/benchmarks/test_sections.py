@@ -16,6 +16,7 @@ from benchmarks.inputs import Encoded, made_photographs
 from benchmarks.jobs import ChildFailed, child, measure_jobs, measure_planning, measure_startup
 from benchmarks.library import variants
 from benchmarks.report import BEGIN, END, grids
+from benchmarks.running import rate
 from benchmarks.settings import Settings
 from benchmarks.targets import targets
 from benchmarks.yardstick import ORIGINAL, ORIGINAL_BACKBONE, expected_seconds
@@ -101,6 +102,13 @@ def test_the_ceiling_follows_from_operations_and_speed(measured: dict[str, Any])
     assert found["images_per_second"] == pytest.approx(found["operations_per_second"] / total)
     # ResNet-50 on 224 pixels is known to take 4.1 G multiplications with as many additions.
     assert found["operations"]["ResNet-50"] == pytest.approx(8.2e9, rel=0.01)
+
+
+def test_a_jobs_rate_leaves_out_how_it_begins_and_how_it_ends() -> None:
+    alone = [(10.0, 8), (14.0, 8), (18.0, 4)]  # 12 images in 8 seconds
+    with_one_that_ends_sooner = [alone, [(11.0, 8), (15.0, 8)]]
+    assert rate([alone]) == 1.5
+    assert rate(with_one_that_ends_sooner) == 1.5 + 2
 
 
 def test_start_up_in_a_process_of_its_own(settings: Settings) -> None:
