@@ -8,9 +8,9 @@ photograph by its :class:`~tddfa3.crop.CropTransform`, soft at their edges.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -113,29 +113,35 @@ def sheet(
     """
     _check_picture("image", image)
     empty = _Canvas.of(image, cell, enlarge=2, window=_surroundings(image, face))
-    cells = [empty.copy().titled("photo")]
+    drawn: list[tuple[str, Callable[[_Canvas], None]]] = [("photo", lambda canvas: None)]
     covered = covered_by_face(face)
     for name in ("shape", "face"):
         if name in face.renders:
-            canvas = empty.copy()
-            canvas.paste(_with_mask(np.asarray(face.renders[name], np.uint8), covered), face.crop)
-            cells.append(canvas.titled(f"{name} rendered"))
+            layer = _with_mask(np.asarray(face.renders[name], np.uint8), covered)
+            drawn.append(
+                (f"{name} rendered", partial(_Canvas.paste, layer=layer, transform=face.crop))
+            )
+    width = empty.width_for(face)
     for name, points in face.landmarks.items():
-        canvas = empty.copy()
-        canvas.points(points, canvas.width_for(face), face.landmarks_visible.get(name))
-        cells.append(canvas.titled(LANDMARK_TITLES.get(name, name)))
+        seen = face.landmarks_visible.get(name)
+        drawing = partial(_Canvas.points, points=points, width=width, visible=seen)
+        drawn.append((LANDMARK_TITLES.get(name, name), drawing))
     if face.seg_visible is not None:
-        canvas = empty.copy()
-        canvas.tint(face.seg_visible, face.crop)
-        cells.append(canvas.titled("visible parts"))
+        drawing = partial(_Canvas.tint, labels=face.seg_visible, transform=face.crop)
+        drawn.append(("visible parts", drawing))
     if face.seg is not None:
         for part in range(len(PART_COLORS)):
-            canvas = empty.copy()
             labels = np.where(face.seg >> part & 1, part + 1, 0).astype(np.uint8)
-            canvas.tint(labels, face.crop, skin_opacity=PART_OPACITY)
+            drawing = partial(
+                _Canvas.tint, labels=labels, transform=face.crop, skin_opacity=PART_OPACITY
+            )
             title = part_names[part] if part < len(part_names) else f"part {part + 1}"
-            cells.append(canvas.titled(title.replace("_", " ")))
-    return _grid([c.picture for c in cells], columns)
+            drawn.append((title.replace("_", " "), drawing))
+    grid, cells = _grid(empty, len(drawn), columns)
+    for canvas, (title, draw) in zip(cells, drawn, strict=True):
+        draw(canvas)
+        canvas.title(title)
+    return grid
 
 
 def render_over(
@@ -189,14 +195,9 @@ class _Canvas:
         resized = cv2.resize(image, size, interpolation=method).astype(np.uint8, copy=False)
         return cls(resized, scale, (x0, y0))
 
-    def copy(self) -> _Canvas:
-        return _Canvas(self.picture.copy(), self.scale, self.origin)
-
-    def titled(self, text: str) -> _Canvas:
-        """Itself, with a title drawn on it."""
+    def title(self, text: str) -> None:
         height = max(10, round(max(self.picture.shape[:2]) / 26))
         _text(self.picture, text, (height // 2, height // 2), height)
-        return self
 
     def width_for(self, face: Face) -> float:
         """Line width that suits the face's size in the picture, in pixels."""
@@ -269,13 +270,16 @@ class _Canvas:
         """Dots with a dark rim; hidden points are rings."""
         placed = self._placed(points)
         seen = np.ones(len(placed), bool) if visible is None else visible
-        radius = _shifted(1.1 * width)
-        rim = max(1, round(0.7 * width))
+        radius, rim = 1.1 * width, max(1, round(0.7 * width))
+        inner, outer = _shifted(radius), _shifted(radius + rim + 0.5)
+        options = (cv2.LINE_AA, _SUBPIXEL_BITS)
         for place, is_seen in zip(placed, seen, strict=True):
-            options = (cv2.LINE_AA, _SUBPIXEL_BITS)
-            cv2.circle(self.picture, place, radius, RIM_COLOR, 2 * rim + 1, *options)
-            thickness = -1 if is_seen else 1
-            cv2.circle(self.picture, place, radius, POINT_COLOR, thickness, *options)
+            if is_seen:
+                cv2.circle(self.picture, place, outer, RIM_COLOR, -1, *options)
+                cv2.circle(self.picture, place, inner, POINT_COLOR, -1, *options)
+            else:
+                cv2.circle(self.picture, place, inner, RIM_COLOR, 2 * rim + 1, *options)
+                cv2.circle(self.picture, place, inner, POINT_COLOR, 1, *options)
 
     def strokes(self, points: ArrayLike, width: float) -> None:
         """The 68 landmarks as lines with a dark rim."""
@@ -392,16 +396,19 @@ def _text(picture: Picture, text: str, corner: tuple[int, int], height: int) -> 
     cv2.putText(picture, text, (x, y), font, size, (255, 255, 255), thickness, cv2.LINE_AA)
 
 
-def _grid(pictures: Sequence[Picture], columns: int) -> Picture:
-    """Pictures of one size row by row on white."""
-    height, width = pictures[0].shape[:2]
-    columns = min(columns, len(pictures))
-    rows = math.ceil(len(pictures) / columns)
-    grid = np.full((rows * height, columns * width, 3), 255, np.uint8)
-    for i, picture in enumerate(pictures):
+def _grid(canvas: _Canvas, count: int, columns: int) -> tuple[Picture, list[_Canvas]]:
+    """A canvas ``count`` times, row by row on white: the whole picture, and its cells, which are
+    windows of it."""
+    height, width = canvas.picture.shape[:2]
+    columns = min(columns, count)
+    grid = np.full((math.ceil(count / columns) * height, columns * width, 3), 255, np.uint8)
+    cells = []
+    for i in range(count):
         y, x = i // columns * height, i % columns * width
-        grid[y : y + height, x : x + width] = picture
-    return grid
+        window = grid[y : y + height, x : x + width]
+        window[...] = canvas.picture
+        cells.append(_Canvas(window, canvas.scale, canvas.origin))
+    return grid, cells
 
 
 def _shifted(value: float) -> int:
