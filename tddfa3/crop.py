@@ -104,6 +104,12 @@ class CropTransform:
         """Row of the resized photo at which the crop begins; may be negative."""
         return int(self.height / 2 - self.size / 2 + (self.h0 / 2 - self.ty) * self.s)
 
+    def reduced(self, factor: int) -> CropTransform:
+        """The same crop out of the photo at a ``factor``-th of its size; a power of two that
+        divides width and height, so that all numbers stay exact."""
+        w0, h0 = self.w0 // factor, self.h0 // factor
+        return CropTransform(w0, h0, self.s * factor, self.tx / factor, self.ty / factor, self.size)
+
     def to_image(self, points: ArrayLike) -> NDArray[np.float64]:
         """Crop pixels ``(..., 2)`` -> image pixels ``(..., 2)``, both x right, y down."""
         offset = np.array([self.left, self.up], dtype=np.float64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tddfa3.crop import CropTransform
+from tddfa3.photo import Photo, factor_of, pixels_of
 
 if TYPE_CHECKING:
     from tddfa3.face import Face
@@ -70,15 +71,14 @@ _SUBPIXEL_BITS = 4
 _STRIP = 64  # rows that are laid over at a time, to stay in the processor's cache
 
 
-def overlay(
-    image: Picture, faces: Sequence[Face], *, max_side: int | None = OVERLAY_SIDE
-) -> Picture:
+def overlay(photo: Photo, faces: Sequence[Face], *, max_side: int | None = OVERLAY_SIDE) -> Picture:
     """One compact picture: visible parts tinted, 68 landmarks as strokes, boxes, scores and angles.
 
-    image: (H, W, 3) uint8 RGB. faces: of this image; what one lacks is not drawn.
+    photo: (H, W, 3) uint8 RGB, or reduced. faces: of it; what one lacks is not drawn.
     max_side: a larger photograph is reduced to this; None keeps its size.
     """
-    _check_picture("image", image)
+    image, faces = pixels_of(photo), [_as_decoded(face, photo) for face in faces]
+    _check_picture("photo", image)
     canvas = _Canvas.of(image, max_side)
     for face in faces:
         if face.seg_visible is not None:
@@ -93,7 +93,7 @@ def overlay(
 
 
 def sheet(
-    image: Picture,
+    photo: Photo,
     face: Face,
     *,
     part_names: Sequence[str] = (),
@@ -106,12 +106,13 @@ def sheet(
     the visible parts; each part by itself, drawn also where it is hidden. What ``face`` lacks is
     left out.
 
-    image: (H, W, 3) uint8 RGB of any size; its longer side becomes ``cell`` pixels (it is not
-        enlarged to more than twice its size). Of a photograph with a small face the part around
-        the face is shown.
+    photo: (H, W, 3) uint8 RGB of any size, or reduced; its longer side becomes ``cell`` pixels (it
+        is not enlarged to more than twice its size). Of a photograph with a small face the part
+        around the face is shown.
     part_names: titles of the parts.
     """
-    _check_picture("image", image)
+    image, face = pixels_of(photo), _as_decoded(face, photo)
+    _check_picture("photo", image)
     empty = _Canvas.of(image, cell, enlarge=2, window=_surroundings(image, face))
     drawn: list[tuple[str, Callable[[_Canvas], None]]] = [("photo", lambda canvas: None)]
     covered = covered_by_face(face)
@@ -165,6 +166,23 @@ def covered_by_face(face: Face) -> NDArray[np.bool_]:
     for picture in face.renders.values():
         covered |= (picture != 0).any(axis=-1)
     return covered
+
+
+def _as_decoded(face: Face, photo: Photo) -> Face:
+    """The face with box, landmarks and crop in the decoded pixels."""
+    factor = factor_of(photo)
+    if factor == 1:
+        return face
+
+    def reduced(points: NDArray[np.float32]) -> NDArray[np.float32]:
+        return (points + np.float32(0.5)) / np.float32(factor) - np.float32(0.5)
+
+    return replace(
+        face,
+        box=reduced(face.box),
+        landmarks={name: reduced(points) for name, points in face.landmarks.items()},
+        crop=face.crop.reduced(factor),
+    )
 
 
 @dataclass

@@ -11,6 +11,7 @@ Two doors: :meth:`FaceLabeler.__call__` takes and gives NumPy, images of any siz
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from tddfa3.face_model import FaceModel
 from tddfa3.landmarks import LandmarkIndex, gather, to_crop_pixels
 from tddfa3.lighting import LightSolver
 from tddfa3.outputs import Outputs
+from tddfa3.photo import Photo, all_of, factor_of, pixels_of, size_of
 from tddfa3.rasterize import build_rasterizer
 from tddfa3.refine import PointRefiner
 from tddfa3.render import render
@@ -124,26 +126,40 @@ class FaceLabeler:
             else None
         )
 
+    @property
+    def needed_side(self) -> int | None:
+        """Longer side of an image, in pixels, that suffices to find faces; None: all of it. What
+        :class:`tddfa3.photo.ReducedPhoto` may be reduced to."""
+        return self.detector.needed_side
+
     @torch.inference_mode()
-    def __call__(self, images: Sequence[NDArray[np.uint8]]) -> list[list[Face]]:
+    def __call__(self, images: Sequence[Photo]) -> list[list[Face]]:
         """Label every image.
 
         Args:
-            images: uint8 (H, W, 3) RGB, upright, any sizes.
+            images: uint8 (H, W, 3) RGB, upright, any sizes; or reduced. A reduced one is asked for
+                all its pixels when a face in it is smaller than its crop.
         Returns:
             per image its faces, best score first; an empty list where there is none.
         Raises:
             ValueError: an image of another shape or dtype (with ``detector="none"``: not 224x224).
         """
-        candidates = [
-            candidate
-            for i, found in enumerate(self.detector.detect(images, self.faces))
-            for candidate in self._candidates(i, images[i], found)
-        ]
+        photos = list(images)
+        candidates: list[Candidate] = []
+        detected = self.detector.detect([pixels_of(photo) for photo in photos], self.faces)
+        for i, found in enumerate(detected):
+            own = self._candidates(i, photos[i], found)
+            factor = factor_of(photos[i])
+            if factor > 1 and any(candidate.crop.s * factor > 1 for candidate in own):
+                # The crop would be finer than what was decoded.
+                photos[i] = all_of(photos[i])
+                (found,) = self.detector.detect([pixels_of(photos[i])], self.faces)
+                own = self._candidates(i, photos[i], found)
+            candidates += own
         results: list[list[Face]] = [[] for _ in images]
         for start in range(0, len(candidates), self.batch):
             part = candidates[start : start + self.batch]
-            crops = np.stack([crop_image(images[c.image], c.crop) for c in part])
+            crops = np.stack([_crop(photos[c.image], c.crop) for c in part])
             batch = self.label_crops(crops_to_tensor(crops, self.device), self._crop_points(part))
             for face, candidate in zip(self._faces(batch, part), part, strict=True):
                 results[candidate.image].append(face)
@@ -243,14 +259,12 @@ class FaceLabeler:
         else:
             batch.colors["extracted"] = mapper.extract_colors(*source)
 
-    def _candidates(
-        self, image: int, pixels: NDArray[np.uint8], found: Detections
-    ) -> list[Candidate]:
+    def _candidates(self, image: int, photo: Photo, found: Detections) -> list[Candidate]:
         """The faces of one image that have a crop, by score, cut down to what was asked for."""
-        usable = self._usable(image, pixels, found)
+        usable = self._usable(image, photo, found)
         if not usable and found.left_out:  # the face asked for has no crop: one of the others may
-            (found,) = self.detector.detect([pixels])
-            usable = self._usable(image, pixels, found)
+            (found,) = self.detector.detect([pixels_of(photo)])
+            usable = self._usable(image, photo, found)
         for rank, candidate in enumerate(usable):
             candidate.face_index = rank + found.left_out_better
             candidate.n_faces = len(usable) + found.left_out
@@ -260,9 +274,9 @@ class FaceLabeler:
             return sorted(usable, key=lambda c: -c.area)[:1]
         return usable
 
-    def _usable(self, image: int, pixels: NDArray[np.uint8], found: Detections) -> list[Candidate]:
+    def _usable(self, image: int, photo: Photo, found: Detections) -> list[Candidate]:
         """The faces that have a crop, by score; their ranks are still to be set."""
-        height, width = pixels.shape[:2]
+        found = _in_photo(found, factor_of(photo))
         usable: list[Candidate] = []
         for k in range(len(found)):
             points5 = found.points5[k]
@@ -271,7 +285,7 @@ class FaceLabeler:
                 crop = (
                     CropTransform.identity()
                     if ready_crop
-                    else estimate_crop(points5, (width, height), self.standard_points)
+                    else estimate_crop(points5, size_of(photo), self.standard_points)
                 )
             except ValueError:
                 continue  # five points that span no face: there is nothing to crop
@@ -299,6 +313,27 @@ class FaceLabeler:
         return faces_from_batch(
             batch, candidates, self.model, self.uv, self.part_names, self.outputs
         )
+
+
+def _crop(photo: Photo, crop: CropTransform) -> NDArray[np.uint8]:
+    """Out of what was decoded; ``crop`` is of the photograph."""
+    return crop_image(pixels_of(photo), crop.reduced(factor_of(photo)))
+
+
+def _in_photo(found: Detections, factor: int) -> Detections:
+    """What was found in pixels of a ``factor``-th of its size, in pixels of the photograph."""
+    if factor == 1:
+        return found
+
+    def enlarged(points: NDArray[np.float32]) -> NDArray[np.float32]:
+        return ((points + np.float32(0.5)) * factor - np.float32(0.5)).astype(np.float32)
+
+    return replace(
+        found,
+        boxes=enlarged(found.boxes),
+        points5=enlarged(found.points5),
+        points106=None if found.points106 is None else enlarged(found.points106),
+    )
 
 
 def choose_device(name: str) -> torch.device:

@@ -90,6 +90,8 @@ class LabelActor:
         warnings.filterwarnings("ignore", module=r"PIL\.")
         labeler = assignment.engine.build(assignment.config, threads)
         self._computed_with: dict[str, str] = getattr(labeler, "computed_with", {})
+        reduced = assignment.config.decode == "reduced"
+        self._needed_side: int | None = labeler.needed_side if reduced else None
         self._labeler = BatchLabeler(labeler, assignment.config.batch)
         self._networks = threading.Lock()
         self._running: dict[tuple[str, int], RunningChunk] = {}
@@ -216,7 +218,9 @@ class LabelActor:
         max_pixels = self._task.config.max_pixels
         size = 1 if order.careful else self._labeler.size
         ahead = BATCHES_AHEAD * self._labeler.size
-        with ImageLoader(read, order.shard.id, max_pixels, self._decoders, watch, ahead) as images:
+        with ImageLoader(
+            read, order.shard.id, max_pixels, self._decoders, watch, ahead, self._needed_side
+        ) as images:
             with watch.timed("queue"):
                 while not self._networks.acquire(timeout=_STEP_SECONDS):
                     running.step()  # whether the other chunk gets on is its own affair

@@ -6,16 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from jobs.pipeline.engine import Labeler
 from jobs.pipeline.loading import LoadedImage, Stopwatch
 
 if TYPE_CHECKING:
     from tddfa3.face import Face
-
-Image = NDArray[np.uint8]
+    from tddfa3.photo import Photo
 
 
 class BatchLabeler:
@@ -30,7 +26,7 @@ class BatchLabeler:
         self._labeler = labeler
         self.size = size
 
-    def __call__(self, images: Sequence[Image]) -> list[list[Face] | Exception]:
+    def __call__(self, images: Sequence[Photo]) -> list[list[Face] | Exception]:
         outcomes: list[list[Face] | Exception] = []
         while len(outcomes) < len(images):
             batch = images[len(outcomes) : len(outcomes) + self.size]
@@ -46,13 +42,13 @@ class BatchLabeler:
                     outcomes += [self._alone(image) for image in batch]
         return outcomes
 
-    def _call(self, batch: Sequence[Image]) -> list[list[Face]]:
+    def _call(self, batch: Sequence[Photo]) -> list[list[Face]]:
         found = self._labeler(batch)
         if len(found) != len(batch):
             raise ValueError(f"the labeler gave {len(found)} results for {len(batch)} images")
         return list(found)
 
-    def _alone(self, image: Image) -> list[Face] | Exception:
+    def _alone(self, image: Photo) -> list[Face] | Exception:
         try:
             return self._call([image])[0]
         except Exception as error:

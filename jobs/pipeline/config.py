@@ -143,6 +143,9 @@ class LabelConfig:
     """Of the networks; less than fp32 needs CUDA and moves the labels a little."""
     image_column: Annotated[str, _text("NAME")] = _rows("")
     """Column of Parquet shards that holds the image bytes; empty: find it."""
+    decode: Literal["full", "reduced"] = _rows("full")
+    """reduced: large JPEGs at 1/2, 1/4 or 1/8 of their size where the detector (retinaface) and the
+    faces need no more; quicker, and moves the labels a little."""
     max_pixels: Annotated[int, _text("N")] = _rows(100_000_000)
     """Larger images are not decoded; they get the status too_large."""
     chunk_images: Annotated[int, _text("N")] = _rows(256)

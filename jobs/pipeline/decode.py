@@ -44,19 +44,26 @@ class DecodeFailure:
 
 
 class Decoded(NamedTuple):
-    """``image`` (H, W, 3) uint8 RGB, or a failure; the size is known for both when it could be."""
+    """``image`` (H, W, 3) uint8 RGB, or a failure; the size, that of the whole photograph, is known
+    for both when it could be. ``factor``: how many times smaller the image is than that."""
 
     image: NDArray[np.uint8] | None
     failure: DecodeFailure | None
     size: tuple[int, int] | None
+    factor: int = 1
 
 
-def decode(data: bytes, max_pixels: int = 100_000_000) -> Decoded:
-    """Decodes one encoded image; the size (width, height) is after EXIF rotation."""
+def decode(data: bytes, max_pixels: int = 100_000_000, needed_side: int | None = None) -> Decoded:
+    """Decodes one encoded image; the size (width, height) is after EXIF rotation.
+
+    Args:
+        needed_side: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that divides its sides
+            and leaves the longer one so many pixels; None: all pixels of it are.
+    """
     if not data:
         return _failed("decode_error", "zero bytes")
     try:
-        return _decode(data, max_pixels)
+        return _decode(data, max_pixels, needed_side)
     except UnidentifiedImageError:
         if data.startswith(_MAGIC):
             return _failed("decode_error", f"damaged header (begins {data[:8].hex()})")
@@ -69,27 +76,39 @@ def decode(data: bytes, max_pixels: int = 100_000_000) -> Decoded:
         return _failed("decode_error", f"{type(error).__name__}: {error}"[:300])
 
 
-def decoded_bytes(data: bytes) -> int:
+def decoded_bytes(data: bytes, needed_side: int | None = None) -> int:
     """How large the pixels will be, by the header alone; 0 where it does not say."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return 3 * image.width * image.height
+            return 3 * image.width * image.height // _factor(image, needed_side) ** 2
     except Exception:  # decode() will say what is wrong with it
         return 0
 
 
-def _decode(data: bytes, max_pixels: int) -> Decoded:
+def _decode(data: bytes, max_pixels: int, needed_side: int | None) -> Decoded:
     with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         width, height = image.size
         if width * height > max_pixels:
             why = f"{width} x {height} pixels; the limit is {max_pixels} (--max-pixels)"
             return _failed("too_large", why, (width, height))
+        factor = _factor(image, needed_side)
+        if factor > 1:
+            image.draft(None, (width // factor, height // factor))
         image.load()
         upright = _upright(image)
         if upright.mode == "LAB":
             return _failed("unsupported", "colours in CIELAB", upright.size)
         pixels = to_rgb(upright)
-    return Decoded(pixels, None, (pixels.shape[1], pixels.shape[0]))
+    return Decoded(pixels, None, (pixels.shape[1] * factor, pixels.shape[0] * factor), factor)
+
+
+def _factor(image: Image.Image, needed_side: int | None) -> int:
+    """How many times smaller an image that was opened may be decoded."""
+    if needed_side is None or image.format != "JPEG":
+        return 1
+    width, height = image.size
+    fitting = (f for f in (8, 4, 2) if width % f == height % f == 0)
+    return next((f for f in fitting if max(width, height) // f >= needed_side), 1)
 
 
 def _upright(image: Image.Image) -> Image.Image:

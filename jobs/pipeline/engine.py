@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from jobs.pipeline.asset_cache import local_bundle
 from jobs.pipeline.config import LabelConfig
-from tddfa3.errors import UnavailableError
+from tddfa3.errors import UnavailableError, UserError
 
 COEFFICIENTS = ("id", "exp", "alb", "angle", "sh", "trans")
 
@@ -37,7 +37,8 @@ class AssetFacts:
 
 
 Labeler = Any
-"""``labeler(images: Sequence[(H, W, 3) uint8 RGB]) -> list[list[tddfa3.face.Face]]``."""
+"""``labeler(photos: Sequence[tddfa3.photo.Photo]) -> list[list[tddfa3.face.Face]]``; with
+``--decode reduced`` its ``needed_side`` says how far they may be reduced."""
 
 
 class Engine(Protocol):
@@ -62,6 +63,11 @@ class FaceEngine:
             "lighting": bundle.choose_lighting(config.lighting),
             "refine": bundle.choose_refine(config.refine, config.detector),
         }
+        if config.decode == "reduced" and chosen["detector"] != "retinaface":
+            raise UserError(
+                f"--decode reduced: the detector {chosen['detector']} looks at every pixel; use "
+                "--decode full, or --detector retinaface with assets that have it"
+            )
         if config.ray_address == "local":
             check_device(config)
         described = bundle.describe()

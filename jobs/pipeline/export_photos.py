@@ -93,7 +93,7 @@ def _photo(data: bytes | ShardReadError, digest: str | None) -> Photo | str:
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         return "the photograph is not the one that was labelled (its digest differs)"
     # Labelled once, so no limit on pixels a second time.
-    image, failure, _ = decode(data, max_pixels=2**62)
+    image, failure, *_ = decode(data, max_pixels=2**62)
     if image is None:
         return f"the photograph cannot be decoded: {failure.error if failure else ''}"
     return Photo(data, _suffix(data), image)

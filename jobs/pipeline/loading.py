@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from jobs.pipeline.decode import DecodeFailure, decode, decoded_bytes
 from jobs.pipeline.rows import ImageRecord
 from jobs.pipeline.shards.model import Member, ShardReadError
+from tddfa3.photo import Photo, ReducedPhoto
 
 # Decoded pixels of one chunk that may wait for the networks.
 MOST_BYTES = 256 * 2**20
@@ -27,7 +29,7 @@ class LoadedImage:
     """One image of a chunk: pixels, or why there are none."""
 
     record: ImageRecord
-    image: NDArray[np.uint8] | None
+    image: Photo | None
     failure: DecodeFailure | None
 
 
@@ -71,6 +73,7 @@ class ImageLoader:
         read: called in the reading thread; gives members with their bytes.
         decoders: where decoding runs.
         most_images: that may wait to be taken, those being read and decoded included.
+        needed_side: of :func:`jobs.pipeline.decode.decode`.
     """
 
     def __init__(
@@ -81,11 +84,12 @@ class ImageLoader:
         decoders: Executor,
         watch: Stopwatch,
         most_images: int,
+        needed_side: int | None = None,
     ) -> None:
         self._read = read
         self._shard_id, self._max_pixels = shard_id, max_pixels
         self._decoders, self._watch = decoders, watch
-        self._most_images = most_images
+        self._most_images, self._needed_side = most_images, needed_side
         self._ready: queue.SimpleQueue[tuple[Future[LoadedImage], int] | BaseException | None]
         self._ready = queue.SimpleQueue()
         self._room = threading.Condition()
@@ -147,7 +151,7 @@ class ImageLoader:
 
     def _reserve(self, data: bytes | ShardReadError) -> int:
         """Counts the pixels before they exist: those being decoded are bounded too."""
-        expected = 0 if isinstance(data, ShardReadError) else decoded_bytes(data)
+        expected = 0 if isinstance(data, ShardReadError) else decoded_bytes(data, self._needed_side)
         if expected > 3 * self._max_pixels:
             expected = 0  # will not be decoded
         with self._room:
@@ -160,8 +164,21 @@ class ImageLoader:
             record = ImageRecord(self._shard_id, member.key)
             return LoadedImage(record, None, DecodeFailure(status, str(data)))
         with self._watch.timed("decode"):
-            image, failure, size = decode(data, self._max_pixels)
-            width, height = size or (None, None)
+            decoded = decode(data, self._max_pixels, self._needed_side)
+            width, height = decoded.size or (None, None)
             digest = hashlib.sha256(data).hexdigest()
         record = ImageRecord(self._shard_id, member.key, width, height, digest)
-        return LoadedImage(record, image, failure)
+        photo: Photo | None = decoded.image
+        if decoded.image is not None and decoded.factor > 1:
+            photo = ReducedPhoto(
+                decoded.image, decoded.factor, partial(_all_pixels, data, self._max_pixels)
+            )
+        return LoadedImage(record, photo, decoded.failure)
+
+
+def _all_pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Raises ValueError where they cannot be decoded, though fewer of them could be."""
+    image, failure, *_ = decode(data, max_pixels)
+    if image is None:
+        raise ValueError(f"not decoded at full size: {failure.error if failure else 'no pixels'}")
+    return image

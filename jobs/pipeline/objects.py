@@ -28,6 +28,7 @@ from jobs.pipeline.store import Store
 if TYPE_CHECKING:
     from tddfa3.face import Face
     from tddfa3.mesh import FaceMesh, MeshFormat
+    from tddfa3.photo import Photo
 
 _QUALITY = {
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 90],
@@ -48,7 +49,7 @@ class ObjectFile:
 def image_files(
     config: LabelConfig,
     image: ImageRecord,
-    pixels: NDArray[np.uint8],
+    photo: Photo,
     faces: Sequence[Face],
     part_names: Sequence[str],
 ) -> list[tuple[Sequence[int], ObjectFile]]:
@@ -60,10 +61,10 @@ def image_files(
     files: list[tuple[Sequence[int], ObjectFile]] = [
         ([row], file)
         for row, face in enumerate(faces)
-        for file in _face_files(config, f"{name}_{face.face_index}", pixels, face, part_names)
+        for file in _face_files(config, f"{name}_{face.face_index}", photo, face, part_names)
     ]
     if config.overlays == "jpg":
-        encode = partial(_encode_overlay, pixels, faces)
+        encode = partial(_encode_overlay, photo, faces)
         files.append((range(len(faces)), ObjectFile("overlay", f"overlays/{name}.jpg", encode)))
     return files
 
@@ -71,7 +72,7 @@ def image_files(
 def _face_files(
     config: LabelConfig,
     name: str,
-    pixels: NDArray[np.uint8],
+    photo: Photo,
     face: Face,
     part_names: Sequence[str],
 ) -> Iterator[ObjectFile]:
@@ -85,7 +86,7 @@ def _face_files(
         encode = partial(encode_image, texture, config.textures)
         yield ObjectFile("texture", f"textures/{name}.{config.textures}", encode)
     if config.overlays == "sheet":
-        encode = partial(_encode_sheet, pixels, face, part_names)
+        encode = partial(_encode_sheet, photo, face, part_names)
         yield ObjectFile("overlay", f"overlays/{name}.jpg", encode)
 
 
@@ -104,16 +105,16 @@ def _encode_mesh(mesh: FaceMesh, mesh_format: MeshFormat) -> bytes:
     return encode_mesh(mesh, mesh_format)
 
 
-def _encode_overlay(pixels: NDArray[np.uint8], faces: Sequence[Face]) -> bytes:
+def _encode_overlay(photo: Photo, faces: Sequence[Face]) -> bytes:
     from tddfa3.draw import overlay
 
-    return encode_image(overlay(pixels, faces), "jpg")
+    return encode_image(overlay(photo, faces), "jpg")
 
 
-def _encode_sheet(pixels: NDArray[np.uint8], face: Face, part_names: Sequence[str]) -> bytes:
+def _encode_sheet(photo: Photo, face: Face, part_names: Sequence[str]) -> bytes:
     from tddfa3.draw import sheet
 
-    return encode_image(sheet(pixels, face, part_names=part_names), "jpg")
+    return encode_image(sheet(photo, face, part_names=part_names), "jpg")
 
 
 class ObjectWriter:

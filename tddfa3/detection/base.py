@@ -81,6 +81,9 @@ class Detector(Protocol):
     """Finds faces in a batch of images of any sizes."""
 
     name: str
+    needed_side: int | None
+    """Length of an image's longer side, in pixels, above which more pixels bring it nothing; None:
+    it looks at all that there are."""
 
     def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
         """Images ``(H, W, 3)`` uint8 RGB -> one :class:`Detections` per image, in their order.

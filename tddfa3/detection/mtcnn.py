@@ -94,6 +94,7 @@ class Mtcnn:
     """
 
     name = "mtcnn"
+    needed_side: int | None = None
 
     def __init__(
         self,

@@ -97,6 +97,7 @@ class RetinaFace:
         config: RetinaFaceConfig | None = None,
     ) -> None:
         self.config = config or RetinaFaceConfig()
+        self.needed_side: int | None = self.config.size
         self.device = torch.device(device)
         self.network = network
         self.landmarks = landmarks

@@ -19,6 +19,7 @@ class WholeImage:
     """
 
     name = "none"
+    needed_side: int | None = None
 
     def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
         """See :meth:`tddfa3.detection.base.Detector.detect`.

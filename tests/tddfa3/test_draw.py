@@ -172,7 +172,7 @@ class TestOverlay:
         assert overlay(grey(*size), [face]).shape == (size[1], size[0], 3)
 
     def test_bad_arrays_are_named(self) -> None:
-        with pytest.raises(ValueError, match="image must be uint8"):
+        with pytest.raises(ValueError, match="photo must be uint8"):
             overlay(grey(9, 9)[..., 0], [])
         face = make_face(100, 100, 50)
         face.landmarks["68"] = np.full((68, 2), np.nan)

@@ -30,6 +30,7 @@ from fakes import (
     png,
     write_images,
 )
+from PIL import Image
 
 from jobs.pipeline.actor import Assignment, ChunkResult, LabelActor
 from jobs.pipeline.chunks import part_name
@@ -42,6 +43,7 @@ from jobs.pipeline.run import Run, open_run
 from jobs.pipeline.store import Store
 from tddfa3.errors import UserError
 from tddfa3.mesh import FaceMesh
+from tddfa3.photo import Photo, ReducedPhoto
 
 CONFIG = LabelConfig(assets="x", chunk_images=4, batch=3)
 
@@ -106,6 +108,49 @@ def test_what_passes_through_the_driver_does_not_grow_with_the_chunk(tmp_path: P
         sizes.append(len(pickle.dumps(result)))
     assert max(sizes) < 2000
     assert abs(sizes[0] - sizes[1]) < 50
+
+
+class LookingEngine(FakeEngine):
+    """Its labeler keeps what it is given, finds nothing, and needs a longer side of 64 pixels."""
+
+    def __init__(self) -> None:
+        self.seen: list[Photo] = []
+
+    def build(self, config: LabelConfig, threads: int) -> Any:
+        return self
+
+    needed_side = 64
+
+    def __call__(self, photos: Sequence[Photo]) -> list[list[Any]]:
+        self.seen += photos
+        return [[] for _ in photos]
+
+
+@pytest.mark.parametrize("decode", ["full", "reduced"])
+def test_large_jpegs_are_reduced_where_that_is_asked_for(tmp_path: Path, decode: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture = Image.effect_mandelbrot((256, 128), (-2, -1, 1, 1), 50).convert("RGB")
+    picture.save(folder / "large.jpg")
+    picture.save(folder / "large.png")
+    picture.resize((96, 48)).save(folder / "small.jpg")
+    engine = LookingEngine()
+    job = Job(tmp_path, engine, decode=decode)
+    job.finish()
+    large, png_, small = engine.seen
+    assert [(row["image_width"], row["image_height"]) for row in job.rows()] == [
+        (256, 128),
+        (256, 128),
+        (96, 48),
+    ]
+    assert isinstance(png_, np.ndarray)
+    assert isinstance(small, np.ndarray)
+    if decode == "full":
+        assert isinstance(large, np.ndarray)
+    else:
+        assert isinstance(large, ReducedPhoto)
+        assert large.pixels.shape == (32, 64, 3)
+        np.testing.assert_array_equal(large.full(), np.asarray(Image.open(folder / "large.jpg")))
 
 
 def test_every_image_has_its_rows_in_order(tmp_path: Path) -> None:

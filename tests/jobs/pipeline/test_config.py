@@ -38,8 +38,8 @@ def test_every_option_of_the_command_line() -> None:
         "--cpus-per-actor 3 --batch 9 --limit 11 --ray-address auto --rasterizer cpu "
         "--s3-endpoint http://127.0.0.1:1 --image-column img --max-pixels 12 --wait 13 --stall 9 "
         "--actor-memory-gb 1.5 --mesh-frame image --points106 --engine torch "
-        "--precision bf16 --compiled --refine points --lighting solve --retry-failed "
-        "--accept-changed"
+        "--precision bf16 --compiled --refine points --lighting solve --decode reduced "
+        "--retry-failed --accept-changed"
     )
     assert config.inputs == ("in1", "in2.tar")
     assert config.output == "out"

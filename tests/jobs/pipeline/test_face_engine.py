@@ -52,6 +52,16 @@ def test_a_real_face_fits_the_schema(small_bundle: AssetBundle, tmp_path: Path) 
     assert row["points106"] is None  # MTCNN has none
 
 
+def test_only_a_detector_that_needs_fewer_pixels_is_given_fewer(bundle: AssetBundle) -> None:
+    engine = FaceEngine()
+    with pytest.raises(UserError, match=r"--decode reduced: the detector mtcnn looks at every"):
+        engine.facts(config(bundle, decode="reduced"))
+    retinaface = config(bundle, decode="reduced", detector="retinaface")
+    assert engine.facts(retinaface).chosen["detector"] == "retinaface"
+    assert engine.build(retinaface, threads=1).needed_side == 512
+    assert engine.build(config(bundle), threads=1).needed_side is None
+
+
 def test_only_what_is_asked_for_is_computed(small_bundle: AssetBundle) -> None:
     face = astronaut(FaceEngine(), config(small_bundle, landmarks=("68",), masks=()))
     assert list(face.landmarks) == ["68"]
