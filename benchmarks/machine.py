@@ -8,13 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 PACKAGES = ("tddfa3", "torch", "onnxruntime", "numpy", "numba", "ray", "pyarrow", "pillow")
 
 
 def describe() -> dict[str, Any]:
     """The machine and the versions that a figure belongs to."""
+    # Imported late: a process whose memory is measured must not hold it on this module's account.
+    import torch
+
     cuda = torch.cuda.is_available()
     return {
         "cpu": _cpu_name(),
