@@ -34,7 +34,10 @@ class Watch:
     faces: int = 0
     chunks: int = 0
     busy: Counter[str] = field(default_factory=Counter)
-    memory: dict[int, Memory] = field(default_factory=dict)
+    alive: int = 0
+    memory: list[Memory] = field(default_factory=list)
+    """Of an actor that has done a chunk, while all the others are there, too: when they are gone,
+    what they shared is its own."""
     done: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
     """Of each actor, by its process: when its chunks were done, and their images."""
 
@@ -42,6 +45,7 @@ class Watch:
         """Takes the time with every event, so it must be called as it happens."""
         now = time.perf_counter()
         if isinstance(event, Tick):
+            self.alive = event.actors_ready
             if self.ready is None and event.actors_ready >= self.actors:
                 self.ready, self.driver_cpu = now, time.process_time()
         elif isinstance(event, ChunkDone) and self.ready is not None:
@@ -52,8 +56,9 @@ class Watch:
             self.busy.update(event.result.seconds)
             chunks = self.done.setdefault(event.actor.pid, [])
             chunks.append((now, event.result.counts["images"]))
-            with suppress(OSError):  # an actor elsewhere, or gone
-                self.memory[event.actor.pid] = memory(event.actor.pid)
+            if self.alive >= self.actors:
+                with suppress(OSError):  # an actor elsewhere, or gone
+                    self.memory.append(memory(event.actor.pid))
 
     def result(self) -> dict[str, Any]:
         """Raises ``RuntimeError`` where an actor has not done two chunks since all were ready."""
@@ -61,7 +66,7 @@ class Watch:
         if self.ready is None or len(busy) < self.actors:
             raise RuntimeError("the job was over before all actors had done two chunks; give more")
         seconds = self.ended - self.ready
-        used = list(self.memory.values())
+        used = self.memory
         return {
             "images": self.images,
             "faces": self.faces,
