@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks import machine
 from benchmarks.ceiling import measure_ceiling
+from benchmarks.decoding import measure_decoding
 from benchmarks.drift import measure_drift
 from benchmarks.inputs import ROOT, Encoded, photographs
 from benchmarks.jobs import measure_jobs, measure_planning, measure_startup
@@ -32,6 +33,7 @@ SECTIONS: dict[str, Callable[[Settings, Sequence[Encoded]], Any]] = {
     "yardstick": lambda settings, _: measure_yardstick(settings),
     "ceiling": lambda settings, _: measure_ceiling(settings),
     "stages": measure_stages,
+    "decoding": lambda settings, _: measure_decoding(settings),
     "library": measure_library,
     "drift": measure_drift,
     "startup": lambda settings, _: measure_startup(settings),

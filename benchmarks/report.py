@@ -93,6 +93,7 @@ def grids(results: Results) -> list[Grid]:
         ("yardstick", yardstick_grid),
         ("ceiling", ceiling_grid),
         ("stages", stages_grid),
+        ("decoding", decoding_grid),
         ("library", library_grid),
         ("jobs", jobs_grid),
         ("jobs", idle_grid),
@@ -155,6 +156,19 @@ def stages_grid(results: Results) -> Grid:
         ("stage", "wall ms", "CPU ms", "share of CPU", "runs"),
         rows,
     )
+
+
+def decoding_grid(results: Results) -> Grid:
+    rows = [
+        (
+            row["decode"],
+            f"{row['width']} x {row['height']}",
+            f"{3 * row['width'] * row['height'] / _MB:.1f}",
+            f"{row['cpu_ms']:.1f}",
+        )
+        for row in results["decoding"]
+    ]
+    return Grid("Decoding a JPEG of 12 megapixels", ("`--decode`", "pixels", "MB", "CPU ms"), rows)
 
 
 def library_grid(results: Results) -> Grid:

@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks import __main__ as program
 from benchmarks.ceiling import operations_of
+from benchmarks.decoding import SIZE
 from benchmarks.inputs import Encoded, made_photographs
 from benchmarks.jobs import ChildFailed, child, measure_jobs, measure_planning, measure_startup
 from benchmarks.library import variants
@@ -50,7 +51,7 @@ def settings(small_bundle: AssetBundle) -> Settings:
 @pytest.fixture(scope="module")
 def measured(settings: Settings, photos: list[Encoded]) -> dict[str, Any]:
     """All that runs in this process."""
-    names = ("yardstick", "ceiling", "stages", "library", "drift")
+    names = ("yardstick", "ceiling", "decoding", "stages", "library", "drift")
     return {name: program.SECTIONS[name](settings, photos) for name in names}
 
 
@@ -102,6 +103,12 @@ def test_the_ceiling_follows_from_operations_and_speed(measured: dict[str, Any])
     assert found["images_per_second"] == pytest.approx(found["operations_per_second"] / total)
     # ResNet-50 on 224 pixels is known to take 4.1 G multiplications with as many additions.
     assert found["operations"]["ResNet-50"] == pytest.approx(8.2e9, rel=0.01)
+
+
+def test_a_large_jpeg_is_decoded_whole_and_reduced(measured: dict[str, Any]) -> None:
+    full, reduced = measured["decoding"]
+    assert (full["width"], full["height"]) == SIZE
+    assert (reduced["width"], reduced["height"]) == (SIZE[0] // 4, SIZE[1] // 4)
 
 
 def test_a_jobs_rate_leaves_out_how_it_begins_and_how_it_ends() -> None:
