@@ -9,6 +9,7 @@ is dropped, not composited: the colour stored under transparent pixels is used, 
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -112,10 +113,10 @@ def _factor(image: Image.Image, needed_side: int | None) -> int:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image  # damaged EXIF: the pixels are still good
+    # In place: an upright image is not copied.
+    with suppress(Exception):  # damaged EXIF: the pixels are still good
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -128,7 +129,8 @@ def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     elif image.mode == "F":
         grey = _scaled_floats(np.asarray(image))
     else:
-        return np.ascontiguousarray(np.asarray(image.convert("RGB")))
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        return np.ascontiguousarray(np.asarray(rgb))
     return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
 
 
