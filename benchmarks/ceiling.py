@@ -40,9 +40,8 @@ def measure_ceiling(settings: Settings) -> dict[str, Any]:
         for name, (network, side, runs) in _NETWORKS.items()
     }
     matrix = np.random.default_rng(0).random((_SIDE, _SIDE), dtype=np.float32)
-    timing = measure_in_turn({"": lambda: matrix @ matrix}, seconds=settings.seconds / 4, least=5)[
-        ""
-    ]
+    product = {"": lambda: matrix @ matrix}
+    timing = measure_in_turn(product, seconds=settings.seconds / 4, least=5)[""]
     # By the processor's time: NumPy takes all cores, whatever number of threads is measured.
     per_second = settings.threads * 2 * _SIDE**3 / timing.cpu
     return {

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from functools import partial
 from typing import Any
 
-from PIL import Image
-from skimage import data
-
+from benchmarks.inputs import portrait
 from benchmarks.settings import Settings
 from benchmarks.timing import measure_in_turn
 from jobs.pipeline.decode import decode
@@ -19,13 +16,9 @@ SIZE = (4000, 3000)
 
 def measure_decoding(settings: Settings) -> list[dict[str, Any]]:
     """One row per ``--decode``."""
-    portrait = Image.fromarray(data.astronaut()).resize(SIZE, Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    portrait.save(file, "JPEG", quality=90)
+    jpeg = portrait(SIZE, quality=90)
     needed = {"full": None, "reduced": RetinaFaceConfig().size}
-    calls = {
-        name: partial(decode, file.getvalue(), needed_side=side) for name, side in needed.items()
-    }
+    calls = {name: partial(decode, jpeg, needed_side=side) for name, side in needed.items()}
     timings = measure_in_turn(calls, seconds=settings.seconds / 4, least=3)
     rows = []
     for name, timing in timings.items():

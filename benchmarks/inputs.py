@@ -38,15 +38,16 @@ def photographs(folder: Path | None = None) -> list[Encoded]:
 
 def made_photographs() -> list[Encoded]:
     """One portrait (Eileen Collins, NASA, public domain) in several sizes, as JPEG."""
+    return [Encoded(f"portrait-{n}.jpg", portrait((n, n), quality=92)) for n in _WIDTHS]
+
+
+def portrait(size: tuple[int, int], quality: int) -> bytes:
+    """That portrait as a JPEG of (width, height) pixels."""
     from skimage import data
 
-    portrait = Image.fromarray(data.astronaut())
-    photos = []
-    for width in _WIDTHS:
-        file = io.BytesIO()
-        portrait.resize((width, width)).save(file, "JPEG", quality=92)
-        photos.append(Encoded(f"portrait-{width}.jpg", file.getvalue()))
-    return photos
+    file = io.BytesIO()
+    Image.fromarray(data.astronaut()).resize(size).save(file, "JPEG", quality=quality)
+    return file.getvalue()
 
 
 def decoded(photos: Sequence[Encoded]) -> list[NDArray[np.uint8]]:

@@ -30,9 +30,7 @@ class Watch:
     ready: float | None = None
     ended: float = 0.0
     driver_cpu: float = 0.0
-    images: int = 0
     faces: int = 0
-    chunks: int = 0
     busy: Counter[str] = field(default_factory=Counter)
     alive: int = 0
     memory: list[Memory] = field(default_factory=list)
@@ -50,8 +48,6 @@ class Watch:
                 self.ready, self.driver_cpu = now, time.process_time()
         elif isinstance(event, ChunkDone) and self.ready is not None:
             self.ended = now
-            self.chunks += 1
-            self.images += event.result.counts["images"]
             self.faces += event.result.counts["faces"]
             self.busy.update(event.result.seconds)
             chunks = self.done.setdefault(event.actor.pid, [])
@@ -62,22 +58,23 @@ class Watch:
 
     def result(self) -> dict[str, Any]:
         """Raises ``RuntimeError`` where an actor has not done two chunks since all were ready."""
-        busy = [chunks for chunks in self.done.values() if len(chunks) > 1]
-        if self.ready is None or len(busy) < self.actors:
+        chunks = [len(done) for done in self.done.values()]
+        if self.ready is None or sum(n > 1 for n in chunks) < self.actors:
             raise RuntimeError("the job was over before all actors had done two chunks; give more")
         seconds = self.ended - self.ready
+        images = sum(count for done in self.done.values() for _, count in done)
         used = self.memory
         return {
-            "images": self.images,
+            "images": images,
             "faces": self.faces,
-            "chunks": self.chunks,
+            "chunks": sum(chunks),
             "images_per_second": rate(self.done.values()),
             "startup_seconds": self.ready - self.started,
             "idle": self._idle(seconds),
             "resident_bytes_per_actor": max((m.resident for m in used), default=None),
             "proportional_bytes_per_actor": max((m.proportional for m in used), default=None),
             "unique_bytes_per_actor": max((m.unique for m in used), default=None),
-            "driver_cpu_ms_per_image": 1000 * (time.process_time() - self.driver_cpu) / self.images,
+            "driver_cpu_ms_per_image": 1000 * (time.process_time() - self.driver_cpu) / images,
             "driver_bytes": peak_memory(),
         }
 
