@@ -13,6 +13,7 @@ from benchmarks.inputs import Encoded, decoded
 from benchmarks.settings import BACKBONES, DETECTORS, Settings, label_config
 from benchmarks.timing import Clock, Timing, measure_in_turn
 from jobs.pipeline.engine import FaceEngine
+from jobs.pipeline.layout import Layout
 from jobs.pipeline.objects import image_files
 from jobs.pipeline.parts import encode_part
 from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
@@ -56,7 +57,8 @@ class LibraryLoop:
             height, width = image.shape[:2]
             record = ImageRecord("shard", photo.name, width, height, "")
             parts = self.schema.facts.part_names
-            for _, file in image_files(self.config, record, image, faces, parts):
+            stem = Layout().stem(record.shard, record.key)
+            for _, file in image_files(self.config, stem, image, faces, parts):
                 self._publish(file.rel, file.encode())
             yield from image_rows(record, faces)
 

@@ -18,7 +18,6 @@ from PIL import Image
 from benchmarks.machine import peak_memory
 from benchmarks.running import run_job
 from benchmarks.settings import actors
-from jobs.pipeline.chunks import part_name
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import AssetFacts, Labeler
 from jobs.pipeline.planning import PendingShard, Planner
@@ -54,7 +53,7 @@ def measure_plans(folder: Path, shards: int, images: int) -> dict[str, Any]:
     planned = time.perf_counter() - started
     for plan in plans:
         for order in plan.pending[::2]:
-            run.store.publish(part_name(order.chunk), b"committed")
+            run.store.publish(run.layout.part(order.chunk), b"committed")
     started = time.perf_counter()
     left = _plan(_run(folder / "planned", folder / "planned-out"))
     resumed = time.perf_counter() - started
@@ -92,7 +91,7 @@ def write_shards(folder: Path, shards: int, images: int) -> None:
 
 
 def _plan(run: Run) -> list[PendingShard]:
-    planner = Planner(run.config, run.schema, run.store, run.read_options)
+    planner = Planner(run.config, run.schema, run.store, run.layout, run.read_options)
     return [planner.plan(shard) for shard in run.shards]
 
 

@@ -118,11 +118,11 @@ def run_job(config: LabelConfig, engine: Engine) -> dict[str, Any]:
         size = size_pool(config, cluster_nodes())
         on_actor = config_on_actor(config, size)
         assignment = Assignment(
-            on_actor, engine, run.schema, run.store, run.read_options, size.cpus
+            on_actor, engine, run.schema, run.store, run.layout, run.read_options, size.cpus
         )
         scheduler = Scheduler(
             run.shards,
-            Planner(config, run.schema, run.store, run.read_options),
+            Planner(config, run.schema, run.store, run.layout, run.read_options),
             assignment,
             size,
             stopping=stop.requested,

@@ -14,6 +14,7 @@ from benchmarks.settings import Settings, label_config
 from benchmarks.timing import Call, measure_in_turn
 from jobs.pipeline.decode import decode
 from jobs.pipeline.engine import FaceEngine
+from jobs.pipeline.layout import Layout
 from jobs.pipeline.objects import image_files
 from jobs.pipeline.parts import encode_part
 from jobs.pipeline.rows import ImageRecord, image_rows, to_table
@@ -135,7 +136,13 @@ def job_stages(
 
     def objects() -> dict[str, bytes]:
         parts = schema.facts.part_names
-        files = [file for item in labelled for _, file in image_files(config, *item, parts)]
+        files = [
+            file
+            for record, photo, faces in labelled
+            for _, file in image_files(
+                config, Layout().stem(record.shard, record.key), photo, faces, parts
+            )
+        ]
         return {file.rel: file.encode() for file in files}
 
     files = {"part.parquet": rows(), **objects()}

@@ -14,18 +14,17 @@ from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tyro
 
 from jobs.pipeline.compacting import merged
 from jobs.pipeline.config import field_names, option_name
-from jobs.pipeline.parts import read_footer
-from jobs.pipeline.reading import COMPACTION, DONE, LabelledRun, Progress, exit_code
-from jobs.pipeline.schema import Column, columns
+from jobs.pipeline.layout import CARD, COMPACTION
+from jobs.pipeline.parts import read_about, read_part
+from jobs.pipeline.reading import DONE, LabelledRun, Progress, exit_code
+from jobs.pipeline.schema import Column, columns, type_name
 from jobs.pipeline.store import Entry
 from tddfa3.errors import UserError
 
-CARD = "_run/README.md"
 SAMPLED_PARTS = 64
 """Distributions are those of so many part files, spread evenly; counts are of all."""
 _PARALLEL_READS = 16
@@ -146,7 +145,7 @@ def count_parts(run: LabelledRun) -> Counts:
     counts = Counts()
 
     def footer(part: Entry) -> dict[str, Any]:
-        return read_footer(run.store, part.rel, part.size)
+        return read_about(run.store, part.rel, part.size)
 
     with ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="footers") as pool:
         for about in pool.map(footer, run.parts):
@@ -159,17 +158,17 @@ def column_table(described: Iterable[Column]) -> str:
     """Markdown: name, type, what, unit, frame."""
     lines = ["| column | type | what | unit | frame |", "|---|---|---|---|---|"]
     for column in described:
-        cells = (type_name(column.type), column.description, column.unit, column.frame)
+        cells = (_type_text(column), column.description, column.unit, column.frame)
         # Markdown would take <shard> for HTML.
         lines.append(f"| `{column.name}` | {' | '.join(cells)} |".replace("<", "&lt;"))
     return "\n".join(lines)
 
 
-def type_name(kind: pa.DataType) -> str:
-    """Short: ``float32 [136]`` for a fixed-size list."""
-    if pa.types.is_fixed_size_list(kind):
-        return f"{type_name(kind.value_type)} [{kind.list_size}]"
-    return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))
+def _type_text(column: Column) -> str:
+    """Short: ``float32 [136]`` for lists of that length."""
+    if column.length is None:
+        return type_name(column.type)
+    return f"{type_name(column.type.value_type)} [{column.length}]"
 
 
 def _front_matter(run: LabelledRun, counts: Counts) -> str:
@@ -227,10 +226,10 @@ def _counts_section(run: LabelledRun, counts: Counts) -> str:
 def _distribution_section(run: LabelledRun) -> str:
     step = max(1, -(-len(run.parts) // SAMPLED_PARTS))
     sampled = run.parts[::step]
-    tables = [_read_numbers(run, part) for part in sampled]
+    tables = [read_part(run.store, part.rel, tuple(_DISTRIBUTIONS)) for part in sampled]
     if not tables:
         return ""
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
     heads = " | ".join(f"{q:.0%}" for q in _QUANTILES)
     lines = [f"| column | unit | {heads} |", "|---|---|" + "---|" * len(_QUANTILES)]
     for name, unit in _DISTRIBUTIONS.items():
@@ -242,11 +241,6 @@ def _distribution_section(run: LabelledRun) -> str:
         return ""
     of = "" if step == 1 else f" (of {len(sampled):,} of {len(run.parts):,} part files)"
     return f"## Distributions\n\nQuantiles over faces{of}.\n\n" + "\n".join(lines)
-
-
-def _read_numbers(run: LabelledRun, part: Entry) -> pa.Table:
-    source = pa.BufferReader(run.store.read(part.rel))
-    return pq.read_table(source, columns=list(_DISTRIBUTIONS)).replace_schema_metadata(None)
 
 
 def _part_table(names: Sequence[str]) -> str:

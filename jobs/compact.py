@@ -4,8 +4,8 @@ The same rows, sorted by shard, key and rank, with statistics and page index. DE
 everything that reads OUTPUT, and uploaded to the Hugging Face hub as it is. Meshes, textures and
 overlays stay where they are.
 
-Exit codes: 0 done; 2 bad usage; 3 a part file is missing; 4 stopped early, the same command
-continues.
+Exit codes: 0 done; 2 bad usage; 3 a part file is missing or cannot be read; 4 stopped early, the
+same command continues.
 """
 
 from __future__ import annotations
@@ -20,17 +20,14 @@ import tyro
 
 from jobs.card import write_card
 from jobs.pipeline.compacting import CompactionPlan, compacted, encode, make_plan
-from jobs.pipeline.index import INDEX_FOLDER
+from jobs.pipeline.layout import COMPACTION, INDEX_FOLDER, MANIFEST, SUPERSEDED
 from jobs.pipeline.reading import (
-    COMPACTION,
     DONE,
     STOPPED,
-    SUPERSEDED,
     LabelledRun,
     exit_code,
     say_if_unfinished,
 )
-from jobs.pipeline.run import MANIFEST
 from jobs.pipeline.store import Store
 from tddfa3.errors import UserError
 

@@ -96,6 +96,7 @@ def make_job(config: ExportConfig, run: LabelledRun, dest: Store) -> ExportJob:
     return ExportJob(
         config,
         run.store,
+        run.layout,
         dest,
         landmark_sets(config, run),
         needed,

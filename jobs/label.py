@@ -56,8 +56,10 @@ def label(run: Run, engine: Engine) -> int:
         on_actor = config_on_actor(config, size)
         scheduler = Scheduler(
             run.shards,
-            Planner(config, run.schema, run.store, run.read_options),
-            Assignment(on_actor, engine, run.schema, run.store, run.read_options, size.cpus),
+            Planner(config, run.schema, run.store, run.layout, run.read_options),
+            Assignment(
+                on_actor, engine, run.schema, run.store, run.layout, run.read_options, size.cpus
+            ),
             size,
             limit=config.limit,
             stopping=stop.requested,

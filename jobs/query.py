@@ -33,8 +33,8 @@ class QueryConfig:
     )
     """DuckDB's SQL; default: how many images there are of each status."""
     format: Format = "table"
-    """How the result is written; Parquet and Arrow keep all types. In JSON and CSV binary values
-    are base64."""
+    """How the result is written; Arrow keeps all types, Parquet those it has (an array is a list).
+    In JSON and CSV binary values are base64."""
     out: Annotated[str, tyro.conf.arg(metavar="FILE")] = ""
     """Write the result here (local or s3://) instead of printing it; whole or not at all."""
     s3_endpoint: Annotated[str, tyro.conf.arg(metavar="URL")] = ""

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from jobs.pipeline.layout import LOGS
 from jobs.pipeline.ledger import Counts, footers, ledgers, open_output
-from jobs.pipeline.logs import LOGS
 from jobs.pipeline.progress import duration
 from jobs.pipeline.reading import exit_code
 from jobs.pipeline.schema import OK_STATUSES
@@ -103,9 +103,9 @@ def read_status(url: str, s3_endpoint: str | None = None) -> Status:
         status.images += shard.images
         if shard.error is not None:
             status.shard_errors.append(f"{shard.id}: {shard.error}")
-        for rel, about in footers(store, shard):
-            if isinstance(about, Exception):
-                status.unreadable_parts.append(f"{rel}: {about}")
+        for about in footers(store, shard):
+            if isinstance(about, UserError):
+                status.unreadable_parts.append(str(about))
             else:
                 counts.add(about["counts"])
     status.images_done, status.faces = counts.images, counts.faces

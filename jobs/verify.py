@@ -3,8 +3,8 @@
 Opens every part file, compares its rows with the kept list of its chunk, checks every object that
 a row names for existence and digest, and reports what is missing and what belongs to nobody.
 
-Exit codes: 0 proved; 1 something contradicts it; 3 nothing does, but the run is not complete, or
-a shard could not be read in full; 2 no run there; 4 the storage failed.
+Exit codes: 0 proved; 1 something contradicts it, or a part file cannot be read; 3 nothing does, but
+the run is not complete, or a shard could not be read in full; 2 no run there; 4 the storage failed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps({**proof.as_dict(), "shards_not_listed": unlisted}))
     else:
         print("\n".join(_lines(proof, unlisted)))
-    if proof.problems:
+    if proof.problems or proof.unreadable:
         return CONTRADICTED
     return PROVED if proof.proved and not unlisted and not proof.shard_errors else INCOMPLETE
 
@@ -93,6 +93,7 @@ def _lines(proof: Proof, unlisted: int) -> list[str]:
         lines.append(f"{unlisted:,} shards are not listed yet")
     for title, items in (
         ("problem", proof.problems),
+        ("unreadable", proof.unreadable),
         ("shard error", proof.shard_errors),
         ("missing", proof.missing),
         ("orphan", proof.orphans),
@@ -100,8 +101,13 @@ def _lines(proof: Proof, unlisted: int) -> list[str]:
         lines += [f"{title}: {item}" for item in items[:_MOST_LINES]]
         if len(items) > _MOST_LINES:
             lines.append(f"{title}: and {len(items) - _MOST_LINES:,} more")
-    complete = proof.proved and not unlisted and not proof.shard_errors
-    lines.append("proved" if complete else "contradicted" if proof.problems else "not complete")
+    if proof.problems:
+        lines.append("contradicted")
+    elif proof.unreadable:
+        lines.append("not proved: there are part files that cannot be read")
+    else:
+        complete = proof.proved and not unlisted and not proof.shard_errors
+        lines.append("proved" if complete else "not complete")
     return lines
 
 

@@ -20,14 +20,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.pipeline.batching import BatchLabeler, label_in_batches
-from jobs.pipeline.chunks import part_name
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import Engine
-from jobs.pipeline.index import index_name, load_index
+from jobs.pipeline.index import load_index
+from jobs.pipeline.layout import Layout
 from jobs.pipeline.loading import ImageLoader, LoadedImage, Stopwatch
 from jobs.pipeline.objects import ObjectWriter, image_files
-from jobs.pipeline.partial import by_key, partial_name, read_partial, save_partial
-from jobs.pipeline.parts import encode_part, read_footer, read_part
+from jobs.pipeline.partial import by_key, read_partial, save_partial
+from jobs.pipeline.parts import encode_part, read_about, read_part
 from jobs.pipeline.planning import ChunkOrder
 from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
 from jobs.pipeline.schema import OK_STATUSES, LabelSchema
@@ -50,6 +50,7 @@ class Assignment:
     engine: Engine
     schema: LabelSchema
     store: Store
+    layout: Layout
     read_options: ReadOptions
     threads: int
 
@@ -103,7 +104,7 @@ class LabelActor:
 
     def label_chunk(self, order: ChunkOrder) -> ChunkResult:
         """Labels and commits a chunk, unless somebody has committed it already."""
-        store, rel = self._task.store, part_name(order.chunk)
+        store, rel = self._task.store, self._task.layout.part(order.chunk)
         if not order.redo and store.exists(rel):
             return self._result(order, {}, already_done=True)
         with self._register(order) as running:
@@ -127,7 +128,7 @@ class LabelActor:
             else:
                 self._task.store.publish_new(rel, data)
             if order.partial:
-                self._task.store.delete(partial_name(order.chunk))
+                self._task.store.delete(self._task.layout.partial(order.chunk))
         del rows, rows_of, data
         running.forget()
         give_memory_back()
@@ -156,7 +157,8 @@ class LabelActor:
             # What is redone has a part file, which is complete.
             if rows_of and not order.redo:
                 rows = [row for rows in rows_of.values() for row in rows]
-                save_partial(self._task.store, order.shard, order.chunk, rows, self._task.schema)
+                rel = self._task.layout.partial(order.chunk)
+                save_partial(self._task.store, rel, order.shard, rows, self._task.schema)
                 saved += len(rows_of)
         return saved
 
@@ -170,10 +172,11 @@ class LabelActor:
             del self._running[chunk]
 
     def _members(self, order: ChunkOrder) -> list[Member]:
-        kept = load_index(self._task.store, order.chunk.shard_id)
+        rel = self._task.layout.index(order.chunk.shard_id)
+        kept = load_index(self._task.store, rel)
         if kept is None or kept.difference(order.shard) is not None:
             why = "another run listed this shard anew; start the command again"
-            raise StoreError("failed", self._task.store.uri(index_name(order.shard.id)), why)
+            raise StoreError("failed", self._task.store.uri(rel), why)
         return kept.members(order.chunk.first, order.chunk.count)
 
     def _kept_rows(self, order: ChunkOrder) -> dict[str, list[Row]]:
@@ -181,9 +184,11 @@ class LabelActor:
         store = self._task.store
         kept: dict[str, list[Row]] = {}
         if order.redo:
-            rows = read_part(store.read(part_name(order.chunk))).to_pylist()
+            rows = read_part(store, self._task.layout.part(order.chunk)).to_pylist()
             kept = by_key([row for row in rows if row["status"] in OK_STATUSES])
-        return kept | (read_partial(store, order.shard, order.chunk) if order.partial else {})
+        if order.partial:
+            kept |= read_partial(store, self._task.layout.partial(order.chunk), order.shard)
+        return kept
 
     def _label(
         self,
@@ -246,7 +251,8 @@ class LabelActor:
         pending = PendingRows(self._encoders.submit(_timed_rows, record, faces, watch))
         if loaded.image is not None and faces:
             parts = self._task.schema.facts.part_names
-            files = image_files(self._task.config, record, loaded.image, faces, parts)
+            stem = self._task.layout.stem(record.shard, record.key)
+            files = image_files(self._task.config, stem, loaded.image, faces, parts)
             pending.files = [(named, self._objects.submit(file, watch)) for named, file in files]
         return pending
 
@@ -254,9 +260,9 @@ class LabelActor:
         self, order: ChunkOrder, seconds: dict[str, float], *, already_done: bool = False
     ) -> ChunkResult:
         """Counts as the published part file states them, whoever wrote it."""
-        rel = part_name(order.chunk)
+        rel = self._task.layout.part(order.chunk)
         size, _ = self._task.store.size_etag(rel)
-        counts = read_footer(self._task.store, rel, size)["counts"]
+        counts = read_about(self._task.store, rel, size)["counts"]
         chunk = order.chunk
         memory = memory_in_use()
         return ChunkResult(chunk.shard_id, chunk.number, counts, seconds, memory, already_done)

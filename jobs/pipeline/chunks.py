@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.pipeline.names import shard_path
 from jobs.pipeline.shards.model import ShardIndex
-
-ANNOTATIONS = "annotations"
-_PART = re.compile(rf"{ANNOTATIONS}/(.+)/(\d{{6,}})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +46,6 @@ def cut(index: ShardIndex, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
         high = max(member.offset + member.span for member in members)
         chunks.append(Chunk(index.shard_id, number, first, end - first, low, high))
     return chunks
-
-
-def part_name(chunk: Chunk) -> str:
-    """The part file of a chunk, relative to the output: ``annotations/<shard>/<number>.parquet``.
-
-    The shard's folder is its id with unsafe characters escaped
-    (:func:`jobs.pipeline.names.shard_path`); ids made of plain letters come out unchanged.
-    """
-    return f"{ANNOTATIONS}/{shard_path(chunk.shard_id)}/{chunk.number:06d}.parquet"
-
-
-def parse_part_name(rel: str) -> tuple[str, int] | None:
-    """``(shard folder, number)`` of a part file's name, None for any other name."""
-    match = _PART.fullmatch(rel)
-    return (match[1], int(match[2])) if match else None
 
 
 def _ranges(sizes: Sequence[int], most_images: int, most_bytes: int) -> list[tuple[int, int]]:

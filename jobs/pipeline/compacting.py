@@ -18,20 +18,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.pipeline.chunks import ANNOTATIONS
-from jobs.pipeline.parts import read_footer, read_part
+from jobs.pipeline.layout import ANNOTATIONS
+from jobs.pipeline.parts import encode_part, read_about, read_part
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.rows import count
-from jobs.pipeline.schema import METADATA_KEY, read_metadata
+from jobs.pipeline.schema import FORMAT_VERSION, METADATA_KEY, read_metadata
 from jobs.pipeline.store import Entry, Store
 
 PARALLEL_READS = 16
 ROWS_PER_GROUP = 8192
 """About 30 MB: a reader's unit of work, and of what it can leave out."""
-_ORDER = [("shard", "ascending"), ("key", "ascending"), ("face_index", "ascending")]
+_SORTED_BY = ("shard", "key", "face_index")
+_ORDER = [(name, "ascending") for name in _SORTED_BY]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def make_plan(run: LabelledRun, rows_per_file: int) -> CompactionPlan:
         LargeFile(f"{ANNOTATIONS}/part-{i:0{width}d}.parquet", *group)
         for i, group in enumerate(groups)
     )
-    digest = hashlib.sha256(f"{rows_per_file}\n".encode())
+    digest = hashlib.sha256(f"{FORMAT_VERSION} {rows_per_file}\n".encode())
     for part in run.parts:
         digest.update(f"{part.rel}\0{part.size}\0{part.etag}\n".encode())
     return CompactionPlan(files, digest.hexdigest(), sum(shard.rows for shard in shards))
@@ -100,27 +100,10 @@ def merged(values: Iterable[Mapping[str, str]]) -> dict[str, str]:
     return {name: ", ".join(sorted(texts)) for name, texts in sorted(found.items())}
 
 
-def encode(table: pa.Table) -> pa.Buffer:
-    """Parquet with statistics and page index, so that readers skip what a filter excludes."""
-    sink = pa.BufferOutputStream()
-    names = [name for name, _ in _ORDER]
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=ROWS_PER_GROUP,
-        compression="zstd",
-        use_dictionary=["shard", "status", "error"],
-        use_byte_stream_split=_float_leaves(table.schema),
-        write_statistics=True,
-        write_page_index=True,
-        sorting_columns=[pq.SortingColumn(table.schema.get_field_index(name)) for name in names],
-        store_schema=True,
-    )
-    data = sink.getvalue()
-    rows = pq.read_metadata(pa.BufferReader(data)).num_rows
-    if rows != table.num_rows:
-        raise ValueError(f"the file reads back {rows} rows of {table.num_rows}")
-    return data
+def encode(table: pa.Table) -> memoryview:
+    """One large file, in row groups and with a page index, so that readers skip what a filter
+    excludes."""
+    return encode_part(table, rows_per_group=ROWS_PER_GROUP, order=_SORTED_BY)
 
 
 def _shards(run: LabelledRun) -> list[ShardParts]:
@@ -137,7 +120,7 @@ def _shards(run: LabelledRun) -> list[ShardParts]:
 
 
 def _shard_and_rows(store: Store, part: Entry) -> tuple[str, int]:
-    about = read_footer(store, part.rel, part.size)
+    about = read_about(store, part.rel, part.size)
     counts = about["counts"]
     without_face = counts["images"] - counts["status"].get("ok", 0)
     return about["chunk"]["shard"], counts["faces"] + without_face + counts["shard_errors"]
@@ -171,8 +154,7 @@ class _ShardOrder:
 @lru_cache(maxsize=1)
 def _shard_order(store: Store, shard: ShardParts) -> _ShardOrder:
     """Kept for the shard's next piece."""
-    names = [name for name, _ in _ORDER]
-    tables = [_read_columns(store, part, names) for part in shard.parts]
+    tables = [read_part(store, part, _SORTED_BY) for part in shard.parts]
     joined = pa.concat_tables(tables)
     order = pc.sort_indices(joined, sort_keys=_ORDER).to_numpy()
     part_of = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
@@ -187,11 +169,11 @@ def _piece(store: Store, file: LargeFile) -> list[pa.Table]:
     piece = slice(*_bounds(order.keys, file.piece, file.pieces))
     part_of, row_of = order.part_of[piece], order.row_of[piece]
     tables = [
-        read_part(store.read(shard.parts[number])).take(row_of[part_of == number])
+        read_part(store, shard.parts[number]).take(row_of[part_of == number])
         for number in np.unique(part_of)
     ]
     # Where one image fills several pieces, some are left empty.
-    return tables or [read_part(store.read(shard.parts[0])).slice(0, 0)]
+    return tables or [read_part(store, shard.parts[0]).slice(0, 0)]
 
 
 def _bounds(keys: pa.ChunkedArray, piece: int, pieces: int) -> tuple[int, int]:
@@ -208,28 +190,16 @@ def _bounds(keys: pa.ChunkedArray, piece: int, pieces: int) -> tuple[int, int]:
 
 def _read_all(store: Store, parts: Sequence[str]) -> list[pa.Table]:
     with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="parts") as pool:
-        return list(pool.map(lambda rel: read_part(store.read(rel)), parts))
-
-
-def _read_columns(store: Store, rel: str, names: list[str]) -> pa.Table:
-    return pq.read_table(pa.BufferReader(store.read(rel)), columns=names)
+        return list(pool.map(lambda rel: read_part(store, rel), parts))
 
 
 def _metadata(tables: Sequence[pa.Table], table: pa.Table) -> dict[bytes, bytes]:
     """Of the first part, with counts of these rows; a chunk is no longer what this is."""
     about = read_metadata(table.schema)
     about.pop("chunk", None)
+    about["format"] = FORMAT_VERSION
     computed = (read_metadata(part.schema).get("computed_with", {}) for part in tables)
     about["computed_with"] = merged(computed)
     about["counts"] = count(table.select(["image_id", "status", "face_index"]).to_pylist())
     kept = dict(table.schema.metadata)
     return kept | {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}
-
-
-def _float_leaves(schema: pa.Schema) -> list[str]:
-    """Parquet's names of the columns that hold floats."""
-    lists = {f.name: f.type for f in schema if pa.types.is_fixed_size_list(f.type)}
-    leaves = [n for n, kind in lists.items() if pa.types.is_floating(kind.value_type)]
-    return [f"{name}.list.element" for name in leaves] + [
-        field.name for field in schema if pa.types.is_floating(field.type)
-    ]

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.schema import list_lengths
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
 from jobs.pipeline.store import Store, StoreError
 from tddfa3.errors import UnavailableError, UserError
@@ -154,16 +155,17 @@ class Database:
         return connection
 
     def _create_rows(self, run: LabelledRun) -> None:
-        if not run.parts:
-            empty = run.schema.empty_table().append_column("part", pa.array([], pa.string()))
-            self.connection.register("rows", empty)
-            return
         prefix = self._prefix(run.store)
-        files = self.connection.read_parquet(
-            [prefix + part.rel for part in run.parts], filename=True, hive_partitioning=False
-        )
-        files.create_view("part_files")
-        columns = ", ".join(_typed(field) for field in run.schema)
+        if run.parts:
+            files = self.connection.read_parquet(
+                [prefix + part.rel for part in run.parts], filename=True, hive_partitioning=False
+            )
+            files.create_view("part_files")
+        else:
+            empty = run.schema.empty_table().append_column("filename", pa.array([], pa.string()))
+            self.connection.register("part_files", empty)
+        lengths = list_lengths(run.schema)
+        columns = ", ".join(_typed(field, lengths.get(field.name)) for field in run.schema)
         self.connection.execute(
             f"CREATE VIEW rows AS SELECT {columns}, "
             f"substr(filename, {len(prefix) + 1}) AS part FROM part_files"
@@ -275,12 +277,12 @@ def _areas(pngs: pa.Array, parts: pa.Array, label_of: dict[str, int], where: Any
     return pa.array(areas, pa.int32())
 
 
-def _typed(field: pa.Field) -> str:
-    """The column as DuckDB should show it: fixed-size lists are lists of any size in Parquet."""
-    if not pa.types.is_fixed_size_list(field.type):
+def _typed(field: pa.Field, length: int | None) -> str:
+    """The column as DuckDB should show it: lists of one length are its arrays."""
+    if length is None:
         return f'"{field.name}"'
     element = {"float": "FLOAT", "double": "DOUBLE", "bool": "BOOLEAN"}[str(field.type.value_type)]
-    return f'"{field.name}"::{element}[{field.type.list_size}] AS "{field.name}"'
+    return f'"{field.name}"::{element}[{length}] AS "{field.name}"'
 
 
 def _quoted(text: str) -> str:

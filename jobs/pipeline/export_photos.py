@@ -16,6 +16,7 @@ from PIL import Image
 from jobs.pipeline import config as configs
 from jobs.pipeline.decode import FORMATS, decode
 from jobs.pipeline.index import KeptIndex, load_index
+from jobs.pipeline.layout import Layout
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.run import read_options
 from jobs.pipeline.shards import Member, ReadOptions, ShardReadError, read_members
@@ -42,12 +43,15 @@ class PhotoReader:
 
     Args:
         store: the output, for its kept indexes.
+        layout: what they are called.
         options: as the label job read its input.
     """
 
-    def __init__(self, store: Store, options: ReadOptions) -> None:
+    def __init__(self, store: Store, layout: Layout, options: ReadOptions) -> None:
         self._options = options
-        self._index = lru_cache(_INDEXES_HELD)(lambda shard_id: load_index(store, shard_id))
+        self._index = lru_cache(_INDEXES_HELD)(
+            lambda shard_id: load_index(store, layout.index(shard_id))
+        )
 
     def read(
         self, shard_id: str, digests: Mapping[str, str | None], chunk: Mapping[str, Any]

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jobs.pipeline.database import Database
-from jobs.pipeline.names import escape_key, shard_path
+from jobs.pipeline.layout import Layout
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.shards.model import is_image_name
 from tddfa3.conventions import LANDMARK_SETS
@@ -203,7 +203,9 @@ def select(config: ExportConfig, run: LabelledRun) -> list[Pick]:
     rows = list(zip(*columns, strict=True))
     return [
         Pick(part, shard, key, face, name)
-        for (part, shard, key, face), name in zip(rows, _names(config, rows), strict=True)
+        for (part, shard, key, face), name in zip(
+            rows, _names(config, run.layout, rows), strict=True
+        )
     ]
 
 
@@ -259,14 +261,17 @@ def _slices(items: Sequence[Pick], size: int) -> Iterator[tuple[Pick, ...]]:
         yield part
 
 
-def _names(config: ExportConfig, rows: Sequence[tuple[str, str, str, int]]) -> list[str]:
-    full = [f"{shard_path(shard)}/{escape_key(key)}_{face}" for _, shard, key, face in rows]
+def _names(
+    config: ExportConfig, layout: Layout, rows: Sequence[tuple[str, str, str, int]]
+) -> list[str]:
+    full = [f"{layout.stem(shard, key)}_{face}" for _, shard, key, face in rows]
     if config.layout == "files":
         return full
     if config.layout == "webdataset":
         # WebDataset takes everything from the first dot on for the kind of a file.
-        return [f"{escape_key(f'{s}/{k}')}_{face}".replace(".", "%2E") for _, s, k, face in rows]
-    short = [_upstream_name(key, face) for _, _, key, face in rows]
+        names = (f"{layout.component(f'{shard}/{key}')}_{face}" for _, shard, key, face in rows)
+        return [name.replace(".", f"{layout.mark}2E") for name in names]
+    short = [_upstream_name(layout, key, face) for _, _, key, face in rows]
     seen = Counter(name.lower() for name in short)
     # Two photographs of one name, which would overwrite each other, get their full names.
     return [
@@ -275,9 +280,9 @@ def _names(config: ExportConfig, rows: Sequence[tuple[str, str, str, int]]) -> l
     ]
 
 
-def _upstream_name(key: str, face_index: int) -> str:
+def _upstream_name(layout: Layout, key: str, face_index: int) -> str:
     """The photograph's name without folder and extension; a number for the second face on."""
     base = key.rpartition("/")[2]
     stem = base.rpartition(".")[0] if is_image_name(base) else base
-    name = stem if _PLAIN_NAME.fullmatch(stem) else escape_key(stem)
+    name = stem if _PLAIN_NAME.fullmatch(stem) else layout.component(stem)
     return f"{name}_{face_index}" if face_index else name

@@ -22,7 +22,8 @@ from jobs.pipeline.export_photos import Photo, PhotoReader
 from jobs.pipeline.export_plan import Batch, ExportConfig, Needs, Pick
 from jobs.pipeline.export_upstream import upstream_files
 from jobs.pipeline.export_webdataset import ShardWriter, sample, shard_name
-from jobs.pipeline.parts import read_part
+from jobs.pipeline.layout import Layout
+from jobs.pipeline.parts import UnreadableError, read_part
 from jobs.pipeline.schema import read_metadata
 from jobs.pipeline.shards import ReadOptions
 from jobs.pipeline.spool import spooled
@@ -42,6 +43,7 @@ class ExportJob:
 
     config: ExportConfig
     source: Store
+    layout: Layout
     dest: Store
     sets: tuple[str, ...]
     needs: Needs
@@ -80,7 +82,7 @@ class Exporter:
     def __init__(self, job: ExportJob, threads: int) -> None:
         self._job = job
         self._threads = threads
-        self._photos = PhotoReader(job.source, job.photo_options)
+        self._photos = PhotoReader(job.source, job.layout, job.photo_options)
         self._writers = ThreadPoolExecutor(_PARALLEL_WRITES, thread_name_prefix="export")
         self._rebuilder: FaceRebuilder | None = None
 
@@ -189,9 +191,9 @@ class Exporter:
             by_part.setdefault(pick.part, []).append(pick)
         for part, picks in by_part.items():
             try:
-                table = read_part(self._job.source.read(part))
-            except StoreError as error:
-                if error.kind != "not_found":
+                table = read_part(self._job.source, part)
+            except (StoreError, UnreadableError) as error:
+                if isinstance(error, StoreError) and error.kind != "not_found":
                     raise
                 written.failures += [f"{_called(pick)}: {error}" for pick in picks]
                 continue

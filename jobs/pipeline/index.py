@@ -19,14 +19,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.pipeline.chunks import Chunk, cut
-from jobs.pipeline.names import shard_path
 from jobs.pipeline.shards import Member, Shard, ShardIndex
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
 from jobs.pipeline.store import Store, StoreError
 
-INDEX_FOLDER = "_run/index"
 FORMAT = 1
-_KEY = b"tddfa3_index"
+KEY = b"tddfa3_index"
+"""In the file metadata: what a plan needs of the index, as JSON."""
 _ROWS_PER_GROUP = 4096
 #: Indexes read at once when a plan is made: each is one or two small requests.
 PARALLEL_LOADS = 16
@@ -117,44 +116,37 @@ class KeptIndex:
         return members
 
 
-def index_name(shard_id: str) -> str:
-    """Where the index of a shard is kept, relative to the output."""
-    return f"{INDEX_FOLDER}/{shard_path(shard_id)}.parquet"
-
-
 def save_index(
-    store: Store, shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int
+    store: Store, rel: str, shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int
 ) -> None:
-    """Keep an index, together with its chunks for these limits; replaces an older one."""
-    data = _encode(shard, index, chunk_images, chunk_bytes)
-    store.publish(index_name(shard.id), data)
+    """Keep an index as ``rel``, with its chunks for these limits; replaces an older one."""
+    store.publish(rel, _encode(shard, index, chunk_images, chunk_bytes))
 
 
-def load_index(store: Store, shard_id: str) -> KeptIndex | None:
-    """The kept index of a shard; None if there is none, or none that can be read.
+def load_index(store: Store, rel: str) -> KeptIndex | None:
+    """The index kept as ``rel``; None if there is none, or none that can be read.
 
     Only the footer is read: one or two small requests. The caller compares
     (:meth:`KeptIndex.difference`) before relying on it.
     """
-    name = index_name(shard_id)
     try:
-        size, _ = store.size_etag(name)
-        file = pq.ParquetFile(pa.PythonFile(RangeFile(RangeReader(store, name, size)), mode="r"))
+        size, _ = store.size_etag(rel)
+        file = pq.ParquetFile(pa.PythonFile(RangeFile(RangeReader(store, rel, size)), mode="r"))
     except StoreError as error:
         if error.kind != "not_found":
             raise
         return None
     except (pa.ArrowException, OSError):
         return None  # damaged: it can be made again
-    text = (file.metadata.metadata or {}).get(_KEY)
+    text = (file.metadata.metadata or {}).get(KEY)
     meta = json.loads(text) if text else {}
-    return KeptIndex(file, meta, store.uri(name)) if meta.get("format") == FORMAT else None
+    return KeptIndex(file, meta, store.uri(rel)) if meta.get("format") == FORMAT else None
 
 
-def load_indexes(store: Store, shard_ids: Sequence[str]) -> Iterator[KeptIndex | None]:
+def load_indexes(store: Store, rels: Sequence[str]) -> Iterator[KeptIndex | None]:
     """:func:`load_index` of many shards, several at once, in their order."""
     with ThreadPoolExecutor(PARALLEL_LOADS, thread_name_prefix="index") as pool:
-        yield from pool.map(lambda shard_id: load_index(store, shard_id), shard_ids)
+        yield from pool.map(lambda rel: load_index(store, rel), rels)
 
 
 def _encode(shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int) -> memoryview:
@@ -172,7 +164,7 @@ def _encode(shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int
     columns = [[getattr(member, name) for member in index.members] for name in _SCHEMA.names]
     position = _SCHEMA.get_field_index("name")
     columns[position] = [name.encode("utf-8", "surrogatepass") for name in columns[position]]
-    schema = _SCHEMA.with_metadata({_KEY: json.dumps(meta).encode("ascii")})
+    schema = _SCHEMA.with_metadata({KEY: json.dumps(meta).encode("ascii")})
     arrays = [pa.array(c, t) for c, t in zip(columns, _SCHEMA.types, strict=True)]
     table = pa.table(arrays, schema=schema)
     sink = pa.BufferOutputStream()

@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.pipeline.chunks import ANNOTATIONS, Chunk, part_name
-from jobs.pipeline.index import INDEX_FOLDER, KeptIndex, load_index
-from jobs.pipeline.names import shard_path
-from jobs.pipeline.parts import read_footer
-from jobs.pipeline.planning import ERROR_PART, first_images
-from jobs.pipeline.reading import INDEX_KEY, read_schema
-from jobs.pipeline.run import MANIFEST, read_manifest
+from jobs.pipeline.chunks import Chunk
+from jobs.pipeline.index import KEY, KeptIndex, load_index
+from jobs.pipeline.layout import INDEX_FOLDER, MANIFEST, Layout
+from jobs.pipeline.parts import UnreadableError, read_about, read_schema
+from jobs.pipeline.planning import first_images
+from jobs.pipeline.run import read_manifest
 from jobs.pipeline.store import Entry, Store, StoreError
 from tddfa3.errors import UserError
 
@@ -32,6 +31,7 @@ class ShardLedger:
         error: why the shard could not be listed to its end, or None.
     """
 
+    layout: Layout
     index: KeptIndex
     chunks: list[Chunk]
     parts: dict[str, Entry]
@@ -47,13 +47,13 @@ class ShardLedger:
 
     @property
     def missing(self) -> list[Chunk]:
-        return [chunk for chunk in self.chunks if part_name(chunk) not in self.parts]
+        return [chunk for chunk in self.chunks if self.layout.part(chunk) not in self.parts]
 
     @property
     def strangers(self) -> list[str]:
         """Part files that belong to no chunk."""
-        expected = {part_name(chunk) for chunk in self.chunks}
-        expected.add(f"{ANNOTATIONS}/{shard_path(self.id)}/{ERROR_PART}")
+        expected = {self.layout.part(chunk) for chunk in self.chunks}
+        expected.add(self.layout.error_part(self.id))
         return sorted(set(self.parts) - expected)
 
 
@@ -84,11 +84,11 @@ def open_output(url: str, s3_endpoint: str | None) -> tuple[Store, dict[str, Any
 
 def ledgers(store: Store, manifest: dict[str, Any]) -> Iterator[ShardLedger]:
     """Of every shard that has been listed, in the order in which a run takes them."""
-    config = manifest["config"]
+    config, layout = manifest["config"], Layout.of(manifest)
     limits = config["chunk_images"], config["chunk_bytes"]
     left = config["limit"] or None
     for shard_id in _shard_ids(store):
-        index = load_index(store, shard_id)
+        index = load_index(store, layout.index(shard_id))
         if index is None:
             continue
         chunks, error = index.chunks(*limits), index.error
@@ -96,17 +96,19 @@ def ledgers(store: Store, manifest: dict[str, Any]) -> Iterator[ShardLedger]:
             error = error if left >= index.images else None
             chunks = first_images(chunks, left)
             left -= sum(chunk.count for chunk in chunks)
-        yield ShardLedger(index, chunks, _parts(store, shard_id), error)
+        folder = layout.annotations(shard_id)
+        parts = {entry.rel: entry for entry in store.list(folder, recursive=False)}
+        yield ShardLedger(layout, index, chunks, parts, error)
 
 
-def footers(store: Store, shard: ShardLedger) -> Iterator[tuple[str, dict[str, Any] | Exception]]:
+def footers(store: Store, shard: ShardLedger) -> Iterator[dict[str, Any] | UserError]:
     """What each part file of a shard says about itself, or why it can't be read."""
 
-    def read(entry: Entry) -> tuple[str, dict[str, Any] | Exception]:
+    def read(entry: Entry) -> dict[str, Any] | UserError:
         try:
-            return entry.rel, read_footer(store, entry.rel, entry.size)
-        except (StoreError, ValueError, KeyError, OSError) as error:
-            return entry.rel, error
+            return read_about(store, entry.rel, entry.size)
+        except (StoreError, UnreadableError) as error:
+            return error
 
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="footers") as pool:
         yield from pool.map(read, shard.parts.values())
@@ -117,12 +119,7 @@ def _shard_ids(store: Store) -> list[str]:
 
     def read(entry: Entry) -> str:
         metadata = read_schema(store, entry.rel, entry.size).metadata
-        return str(json.loads(metadata[INDEX_KEY])["shard"]["id"])
+        return str(json.loads(metadata[KEY])["shard"]["id"])
 
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="indexes") as pool:
         return sorted(pool.map(read, store.list(INDEX_FOLDER)))
-
-
-def _parts(store: Store, shard_id: str) -> dict[str, Entry]:
-    folder = f"{ANNOTATIONS}/{shard_path(shard_id)}"
-    return {entry.rel: entry for entry in store.list(folder, recursive=False)}

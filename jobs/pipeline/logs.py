@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jobs.pipeline.layout import LOGS
 from jobs.pipeline.store import Store, StoreError
 
-LOGS = "_run/logs"
 _RECORDS_PER_FILE = 5000
 _SECONDS_BETWEEN = 5.0
 _SECONDS_TO_CLOSE = 5.0

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.loading import Stopwatch
-from jobs.pipeline.names import escape_key, shard_path
-from jobs.pipeline.rows import ImageRecord, Row
+from jobs.pipeline.rows import Row
 from jobs.pipeline.store import Store
 
 if TYPE_CHECKING:
@@ -48,24 +47,25 @@ class ObjectFile:
 
 def image_files(
     config: LabelConfig,
-    image: ImageRecord,
+    stem: str,
     photo: Photo,
     faces: Sequence[Face],
     part_names: Sequence[str],
 ) -> list[tuple[Sequence[int], ObjectFile]]:
     """The files of an image, each with the indices of the faces whose rows name it.
 
-    ``part_names``: of the assets, for the labels of a sheet.
+    Args:
+        stem: what their names begin with (:meth:`jobs.pipeline.layout.Layout.stem`).
+        part_names: of the assets, for the labels of a sheet.
     """
-    name = f"{shard_path(image.shard)}/{escape_key(image.key)}"
     files: list[tuple[Sequence[int], ObjectFile]] = [
         ([row], file)
         for row, face in enumerate(faces)
-        for file in _face_files(config, f"{name}_{face.face_index}", photo, face, part_names)
+        for file in _face_files(config, f"{stem}_{face.face_index}", photo, face, part_names)
     ]
     if config.overlays == "jpg":
         encode = partial(_encode_overlay, photo, faces)
-        files.append((range(len(faces)), ObjectFile("overlay", f"overlays/{name}.jpg", encode)))
+        files.append((range(len(faces)), ObjectFile("overlay", f"overlays/{stem}.jpg", encode)))
     return files
 
 

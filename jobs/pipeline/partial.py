@@ -11,39 +11,27 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.chunks import Chunk
-from jobs.pipeline.names import shard_path
-from jobs.pipeline.parts import encode_part, read_part
+from jobs.pipeline.parts import decode_part, encode_part
 from jobs.pipeline.rows import Row, to_table
 from jobs.pipeline.schema import LabelSchema, read_metadata
 from jobs.pipeline.shards import Shard
 from jobs.pipeline.store import Store
 
-PARTIAL = "_run/partial"
-
-
-def partial_folder(shard_id: str) -> str:
-    return f"{PARTIAL}/{shard_path(shard_id)}"
-
-
-def partial_name(chunk: Chunk) -> str:
-    return f"{partial_folder(chunk.shard_id)}/{chunk.number:06d}.parquet"
-
 
 def save_partial(
-    store: Store, shard: Shard, chunk: Chunk, rows: Sequence[Row], schema: LabelSchema
+    store: Store, rel: str, shard: Shard, rows: Sequence[Row], schema: LabelSchema
 ) -> None:
     about: dict[str, Any] = {"chunk": {"shard": shard.id, "shard_etag": shard.etag}}
-    store.publish(partial_name(chunk), encode_part(to_table(rows, schema, about)))
+    store.publish(rel, encode_part(to_table(rows, schema, about)))
 
 
-def read_partial(store: Store, shard: Shard, chunk: Chunk) -> dict[str, list[Row]]:
+def read_partial(store: Store, rel: str, shard: Shard) -> dict[str, list[Row]]:
     """Kept rows by key; none if they are of other content, unreadable, or not there any more."""
-    data = store.read_or_none(partial_name(chunk))
+    data = store.read_or_none(rel)
     if data is None:
         return {}
     try:
-        table = read_part(data)
+        table = decode_part(data)
         etag = read_metadata(table.schema)["chunk"]["shard_etag"]
     except (pa.ArrowException, ValueError, KeyError, OSError):
         return {}

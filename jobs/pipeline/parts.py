@@ -2,67 +2,153 @@
 
 A Parquet writer that is interrupted leaves a valid, shorter file; so nothing is written anywhere
 until the bytes have been made in full and read back.
+
+What is written holds nothing that only some readers know. Parquet's lists have no fixed size; Arrow
+can keep one beside them (``ARROW:schema`` in the file metadata), but pyarrow before 26 that finds
+it there fails at the first null. So no Arrow schema is written, and that of the files of version
+0.1 is passed over when they are read. Floats are not split into byte streams either: that saves 4 %
+of a file, and pyarrow 16.0 and older Sparks cannot read it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.pipeline.schema import read_metadata
+from jobs.pipeline.schema import FILTERED, read_metadata
+from jobs.pipeline.store import Store, StoreError
+from tddfa3.errors import UserError
 
 # A few text columns repeat themselves; float lists gain nothing from a dictionary.
 _DICTIONARY = ["shard", "status", "error"]
 _FOOTER_GUESS = 64 * 1024
+_MAGIC = b"PAR1"
+_ARROW_SCHEMA, _PASSED_OVER = b"ARROW:schema", b"arrow:schema"
 
 
-def encode_part(table: pa.Table) -> bytes:
-    """Parquet with zstd, and byte-stream split for floats; read back before it is returned."""
+class UnreadableError(UserError):
+    """A Parquet file of an output is there, but this reader makes nothing of it."""
+
+    def __init__(self, uri: str, error: Exception) -> None:
+        reason = str(error).partition("\n")[0]
+        super().__init__(f"{uri}: cannot read with pyarrow {pa.__version__}: {reason}")
+
+
+def encode_part(
+    table: pa.Table, *, rows_per_group: int | None = None, order: Sequence[str] = ()
+) -> memoryview:
+    """Parquet with zstd and statistics of what people filter by; read back before it is returned.
+
+    Args:
+        rows_per_group: a reader's unit of work; None: one group. With it the file has a page index,
+            so that a filter skips pages, too.
+        order: columns that the rows are sorted by, ascending.
+    """
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    columns = [table.schema.get_field_index(name) for name in order]
+    with pq.ParquetWriter(
         sink,
+        table.schema,
         compression="zstd",
         use_dictionary=_DICTIONARY,
-        use_byte_stream_split=_float_leaves(table.schema),
-        write_statistics=True,
-        store_schema=True,
-    )
-    data = sink.getvalue()
-    rows = read_part(data).num_rows
+        write_statistics=[name for name in FILTERED if name in table.schema.names],
+        write_page_index=rows_per_group is not None,
+        sorting_columns=[pq.SortingColumn(column) for column in columns] or None,
+        store_schema=False,
+    ) as writer:
+        writer.write_table(table, rows_per_group or max(1, table.num_rows))
+        # Left out together with the Arrow schema, unless it is added by itself.
+        writer.add_key_value_metadata(table.schema.metadata)
+    data = memoryview(sink.getvalue())
+    rows = decode_part(data).num_rows
     if rows != table.num_rows:
         raise ValueError(f"part file reads back {rows} rows of {table.num_rows}")
-    return data.to_pybytes()
+    return data
 
 
-def read_part(data: bytes | pa.Buffer) -> pa.Table:
-    """The whole table. Raises ValueError when the bytes are not a whole part file."""
-    return pq.read_table(pa.BufferReader(data))
+def decode_part(
+    data: bytes | memoryview,
+    columns: Sequence[str] | None = None,
+    where: pc.Expression | None = None,
+) -> pa.Table:
+    """The table, or the columns and rows of it that are asked for; lists have no fixed size.
+
+    Raises ValueError or OSError when the bytes are not a whole part file.
+    """
+    names = None if columns is None else list(columns)
+    source = pa.BufferReader(_without_arrow_schema(data))
+    table = pq.read_table(source, columns=names, filters=where)
+    return table.replace_schema_metadata(_kept(table.schema.metadata))
 
 
-def read_footer(store: Any, rel: str, size: int) -> dict[str, Any]:
-    """What a part file says about itself, from its last bytes alone."""
-    start = max(0, size - _FOOTER_GUESS)
-    tail = store.read(rel, start, size)
-    if tail[-4:] != b"PAR1":
-        raise ValueError(f"{rel}: not a whole Parquet file")
-    needed = int.from_bytes(tail[-8:-4], "little") + 8
-    if needed > len(tail):
-        tail = store.read(rel, size - needed, size)
-    # The reader checks the magic number in front of the footer only, so a file of the footer alone
-    # is enough for its metadata.
-    footer = pq.read_metadata(pa.BufferReader(b"PAR1" + tail[-needed:]))
-    return read_metadata(footer.schema.to_arrow_schema().with_metadata(footer.metadata))
+def read_part(
+    store: Store,
+    rel: str,
+    columns: Sequence[str] | None = None,
+    where: pc.Expression | None = None,
+) -> pa.Table:
+    """:func:`decode_part` of a file in a store.
+
+    Raises:
+        UnreadableError: it is damaged, or this pyarrow cannot read it.
+        StoreError: it is gone, or the storage failed.
+    """
+    data = store.read(rel)
+    try:
+        return decode_part(data, columns, where)
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise UnreadableError(store.uri(rel), error) from None
 
 
-def _float_leaves(schema: pa.Schema) -> list[str]:
-    leaves = []
-    for field in schema:
-        kind, path = field.type, field.name
-        if pa.types.is_fixed_size_list(kind):
-            kind, path = kind.value_type, f"{field.name}.list.element"
-        if pa.types.is_floating(kind):
-            leaves.append(path)
-    return leaves
+def read_about(store: Store, rel: str, size: int) -> dict[str, Any]:
+    """What a part file says about itself, from its last bytes alone; raises as
+    :func:`read_part`."""
+    try:
+        return read_metadata(read_schema(store, rel, size))
+    except (ValueError, KeyError) as error:
+        raise UnreadableError(store.uri(rel), error) from None
+
+
+def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
+    """Schema and metadata of a Parquet file, from its last bytes alone; raises as
+    :func:`read_part`."""
+    try:
+        start = max(0, size - _FOOTER_GUESS)
+        tail = store.read(rel, start, size)
+        needed = _footer_size(tail)
+        if needed > len(tail):
+            tail = store.read(rel, size - needed, size)
+        # The reader checks the magic number in front of the footer only, so a file of the footer
+        # alone is enough for its metadata.
+        footer = _without_arrow_schema(_MAGIC + tail[-needed:])
+        schema = pq.read_schema(pa.BufferReader(footer))
+        return schema.with_metadata(_kept(schema.metadata))
+    except StoreError:
+        raise
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise UnreadableError(store.uri(rel), error) from None
+
+
+def _without_arrow_schema(data: bytes | memoryview) -> bytes | memoryview:
+    """The same file with the key of the Arrow schema renamed in its footer, where it has one."""
+    view = memoryview(data)
+    start = len(view) - _footer_size(view)
+    footer = bytes(view[max(0, start) :])
+    if _ARROW_SCHEMA not in footer:
+        return data
+    return bytes(view[:start]) + footer.replace(_ARROW_SCHEMA, _PASSED_OVER, 1)
+
+
+def _kept(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+    return {name: text for name, text in (metadata or {}).items() if name != _PASSED_OVER}
+
+
+def _footer_size(tail: bytes | memoryview) -> int:
+    """Bytes of footer, its length and magic number. Raises ValueError where a file has none."""
+    if bytes(tail[-4:]) != _MAGIC:
+        raise ValueError("not a whole Parquet file")
+    return int.from_bytes(tail[-8:-4], "little") + 8

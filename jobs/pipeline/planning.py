@@ -6,21 +6,17 @@ import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
-from jobs.pipeline.chunks import ANNOTATIONS, Chunk, cut, part_name
+from jobs.pipeline.chunks import Chunk, cut
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.index import load_index, save_index
-from jobs.pipeline.names import shard_path
-from jobs.pipeline.partial import partial_folder, partial_name
-from jobs.pipeline.parts import encode_part, read_footer
+from jobs.pipeline.layout import Layout
+from jobs.pipeline.parts import encode_part, read_about
 from jobs.pipeline.rows import ImageRecord, to_table
 from jobs.pipeline.schema import IMAGE_FAILURES, LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, ShardIndex, index_shard
 from jobs.pipeline.store import Store
 from tddfa3.errors import UserError
 
-SUPERSEDED = "_run/superseded"
-ERROR_PART = "shard_error.parquet"
-OBJECT_FOLDERS = ("meshes", "textures", "overlays")
 _MOST_GENERATIONS = 1000
 
 
@@ -77,6 +73,7 @@ class Planner:
     config: LabelConfig
     schema: LabelSchema
     store: Store
+    layout: Layout
     read_options: ReadOptions
 
     def plan(
@@ -96,16 +93,16 @@ class Planner:
         shard, chunks, error = listed.shard, listed.chunks, listed.error
         if limit is not None and limit < sum(chunk.count for chunk in chunks):
             chunks, error = first_images(chunks, limit), None
-        folder = f"{ANNOTATIONS}/{shard_path(shard.id)}"
+        folder = self.layout.annotations(shard.id)
         parts = {entry.rel: entry.size for entry in self.store.list(folder, recursive=False)}
-        self._state_error(shard, error, f"{folder}/{ERROR_PART}", parts)
+        self._state_error(shard, error, parts)
         unfinished = self._unfinished(shard, parts)
         pending = tuple(
             ChunkOrder(
                 shard,
                 chunk,
-                redo=part_name(chunk) in parts,
-                partial=partial_name(chunk) in unfinished,
+                redo=self.layout.part(chunk) in parts,
+                partial=self.layout.partial(chunk) in unfinished,
             )
             for chunk in chunks
             if self._is_pending(chunk, parts, listed.was_broken)
@@ -117,33 +114,33 @@ class Planner:
     def _unfinished(self, shard: Shard, parts: Container[str]) -> set[str]:
         """Rows kept of chunks that are not committed; those of committed ones are taken away."""
         kept = set()
-        for entry in self.store.list(partial_folder(shard.id), recursive=False):
-            number = entry.rel.rpartition("/")[2]
-            if f"{ANNOTATIONS}/{shard_path(shard.id)}/{number}" in parts:
+        folder = self.layout.annotations(shard.id)
+        for entry in self.store.list(self.layout.partials(shard.id), recursive=False):
+            name = entry.rel.rpartition("/")[2]
+            if f"{folder}/{name}" in parts:
                 self.store.delete(entry.rel)
             else:
                 kept.add(entry.rel)
         return kept
 
     def _sweep(self, shard: Shard) -> None:
-        for top in (ANNOTATIONS, *OBJECT_FOLDERS):
-            self.store.sweep(f"{top}/{shard_path(shard.id)}")
+        for folder in (self.layout.annotations(shard.id), *self.layout.objects(shard.id)):
+            self.store.sweep(folder)
 
     def _is_pending(self, chunk: Chunk, parts: dict[str, int], was_broken: bool) -> bool:
-        rel = part_name(chunk)
+        rel = self.layout.part(chunk)
         if rel not in parts:
             return True
         if not (was_broken or self.config.retry_failed):
             return False
-        footer = read_footer(self.store, rel, parts[rel])
+        footer = read_about(self.store, rel, parts[rel])
         # The last chunk of a shard that was cut short may have more images by now.
         grown = footer["chunk"]["count"] != chunk.count
         return grown or any(footer["counts"]["status"].get(s) for s in IMAGE_FAILURES)
 
-    def _state_error(
-        self, shard: Shard, error: str | None, rel: str, parts: dict[str, int]
-    ) -> None:
+    def _state_error(self, shard: Shard, error: str | None, parts: Container[str]) -> None:
         """One row for the rest of a shard that can't be read; taken away when it can."""
+        rel = self.layout.error_part(shard.id)
         if error is not None:
             row = ImageRecord(shard.id, "").row("shard_error", error) | {"key": None}
             about = {"chunk": {"shard": shard.id, "shard_etag": shard.etag, "count": 0}}
@@ -159,7 +156,7 @@ class Planner:
         """
         for generation in range(1, _MOST_GENERATIONS):
             shard = first if generation == 1 else replace(first, id=f"{first.id}@{generation}")
-            kept = load_index(self.store, shard.id)
+            kept = load_index(self.store, self.layout.index(shard.id))
             if kept is None:
                 if generation > 1:
                     self._supersede(first, shard)
@@ -183,7 +180,7 @@ class Planner:
         return self.config.chunk_images, self.config.chunk_bytes
 
     def _list(self, shard: Shard, index: ShardIndex, *, was_broken: bool) -> _Listed:
-        save_index(self.store, shard, index, *self._limits)
+        save_index(self.store, self.layout.index(shard.id), shard, index, *self._limits)
         return _Listed(shard, cut(index, *self._limits), index.error, was_broken)
 
     def _supersede(self, old: Shard, new: Shard) -> None:
@@ -194,8 +191,7 @@ class Planner:
                 f"again (as {new.id}; the old rows stay), or choose another OUTPUT"
             )
         mark = {"shard": old.id, "by": new.id, "size": new.size, "etag": new.etag}
-        name = f"{SUPERSEDED}/{shard_path(new.id)}.json"
-        self.store.publish(name, json.dumps(mark).encode())
+        self.store.publish(self.layout.superseded(new.id), json.dumps(mark).encode())
 
 
 def _continues(old: ShardIndex, new: ShardIndex) -> bool:

@@ -12,11 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.chunks import ANNOTATIONS, Chunk, part_name
+from jobs.pipeline.chunks import Chunk
+from jobs.pipeline.layout import ANNOTATIONS, OBJECT_FOLDERS
 from jobs.pipeline.ledger import PARALLEL, ShardLedger
-from jobs.pipeline.names import shard_path
-from jobs.pipeline.parts import read_part
-from jobs.pipeline.planning import OBJECT_FOLDERS
+from jobs.pipeline.parts import UnreadableError, read_part
 from jobs.pipeline.rows import count
 from jobs.pipeline.schema import OBJECT_COLUMNS, OK_STATUSES, STATUSES, read_metadata
 from jobs.pipeline.store import Store, StoreError
@@ -26,7 +25,11 @@ _ROW_COLUMNS = ["image_id", "shard", "key", "status", "n_faces", "face_index"]
 
 @dataclass
 class Proof:
-    """What was found. ``problems`` contradict the invariant; ``missing`` is only not done yet."""
+    """What was found. ``problems`` contradict the invariant; ``missing`` is only not done yet.
+
+    ``unreadable`` part files are there, and nothing is known of their rows; so no file that a row
+    of theirs may name is taken for an orphan.
+    """
 
     images_listed: int = 0
     images: int = 0
@@ -35,6 +38,7 @@ class Proof:
     parts: int = 0
     objects: int = 0
     missing: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     shard_errors: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -61,7 +65,7 @@ class Proof:
     def proved(self) -> bool:
         """Images in = ok + no_face + failed, and nothing speaks against it."""
         balanced = self.images_listed == self.ok + self.no_face + self.failed
-        return balanced and not self.problems and not self.missing
+        return balanced and not (self.problems or self.missing or self.unreadable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +88,19 @@ class Prover:
         proof.images_listed += shard.images
         if shard.error is not None:
             proof.shard_errors.append(f"{shard.id}: {shard.error}")
-        proof.missing += [part_name(chunk) for chunk in shard.missing]
+        proof.missing += [shard.layout.part(chunk) for chunk in shard.missing]
         proof.orphans += shard.strangers
         referenced: set[str] = set()
-        there = [chunk for chunk in shard.chunks if part_name(chunk) in shard.parts]
+        all_read = True
+        there = [chunk for chunk in shard.chunks if shard.layout.part(chunk) in shard.parts]
         with ThreadPoolExecutor(PARALLEL, thread_name_prefix="proof") as pool:
             for checked in pool.map(lambda chunk: self._part(shard, chunk), there):
                 self._take(checked)
                 referenced |= checked.objects
-        self._find_orphans(shard, referenced)
+                all_read = all_read and checked.rows_known
+        self._folders |= {shard.layout.annotations(shard.id), *shard.layout.objects(shard.id)}
+        if all_read and not shard.missing:
+            self._find_orphans(shard, referenced)
 
     def finish(self) -> Proof:
         """After the last shard: what lies in folders that belong to none of them."""
@@ -105,6 +113,7 @@ class Prover:
     def _take(self, checked: _Checked) -> None:
         proof = self.proof
         proof.parts += 1
+        proof.unreadable += checked.unreadable
         proof.images += sum(checked.statuses.values())
         proof.faces += checked.faces
         proof.statuses.update(checked.statuses)
@@ -112,13 +121,18 @@ class Prover:
         proof.problems += checked.problems
 
     def _part(self, shard: ShardLedger, chunk: Chunk) -> _Checked:
-        rel = part_name(chunk)
+        rel = shard.layout.part(chunk)
         try:
-            table = read_part(self._store.read(rel))
+            table = read_part(self._store, rel)
             about = read_metadata(table.schema)
+        except UnreadableError as error:
+            return _Checked(unreadable=[str(error)], rows_known=False)
+        except (StoreError, ValueError) as error:
+            return _Checked(problems=[f"{rel}: {error}"], rows_known=False)
+        try:
             keys = [member.key for member in shard.index.members(chunk.first, chunk.count)]
         except (StoreError, ValueError, OSError) as error:
-            return _Checked(problems=[f"{rel}: {error}"])
+            return _Checked(problems=[f"{shard.layout.index(shard.id)}: {error}"], rows_known=False)
         rows = table.select(_ROW_COLUMNS).to_pylist()
         problems = [f"{rel}: {problem}" for problem in row_problems(rows, shard.id, keys)]
         if about["counts"] != count(rows):
@@ -147,12 +161,10 @@ class Prover:
             yield f"{reference.rel}: its digest is not the one in its row"
 
     def _find_orphans(self, shard: ShardLedger, referenced: set[str]) -> None:
-        """Objects of a chunk that died before its commit are overwritten when it is done; what is
-        left of it when everything is committed belongs to nobody."""
-        path = shard_path(shard.id)
-        self._folders |= {f"{top}/{path}" for top in (ANNOTATIONS, *OBJECT_FOLDERS)}
-        for top in OBJECT_FOLDERS:
-            for entry in self._store.list(f"{top}/{path}", recursive=False):
+        """What no row names. Only of a shard that is committed and read in full: until then files
+        may belong to rows that are still to come, or that cannot be read."""
+        for folder in shard.layout.objects(shard.id):
+            for entry in self._store.list(folder, recursive=False):
                 if entry.rel not in referenced:
                     self.proof.orphans.append(entry.rel)
 
@@ -163,6 +175,8 @@ class _Checked:
     faces: int = 0
     objects: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    rows_known: bool = True
 
 
 def row_problems(

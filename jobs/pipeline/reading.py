@@ -15,21 +15,23 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jobs.pipeline.chunks import ANNOTATIONS
 from jobs.pipeline.engine import COEFFICIENTS, AssetFacts
-from jobs.pipeline.index import INDEX_FOLDER, PARALLEL_LOADS
-from jobs.pipeline.parts import read_footer, read_part
-from jobs.pipeline.run import MANIFEST, read_manifest
+from jobs.pipeline.index import KEY as INDEX_KEY
+from jobs.pipeline.index import PARALLEL_LOADS
+from jobs.pipeline.layout import (
+    ANNOTATIONS,
+    COMPACTION,
+    INDEX_FOLDER,
+    MANIFEST,
+    SUPERSEDED,
+    Layout,
+)
+from jobs.pipeline.parts import UnreadableError, read_about, read_schema
+from jobs.pipeline.run import read_manifest
 from jobs.pipeline.schema import LabelSchema, read_metadata
-from jobs.pipeline.shards.reader import RangeFile, RangeReader
 from jobs.pipeline.store import Entry, Store, StoreError
 from tddfa3.errors import UserError
-
-SUPERSEDED = "_run/superseded"
-COMPACTION = "_run/compaction.json"
-INDEX_KEY = b"tddfa3_index"
 
 DONE, UNUSABLE, INCOMPLETE, STOPPED = 0, 2, 3, 4
 """Exit codes of the programs that read: done; bad usage or input; done, but something that was
@@ -74,6 +76,7 @@ class LabelledRun:
     def __init__(self, url: str, *, s3_endpoint: str | None = None) -> None:
         self.store = Store.open(url, s3_endpoint=s3_endpoint)
         self.manifest: dict[str, Any] | None = read_manifest(self.store)
+        self.layout = Layout.of(self.manifest)
         self.parts: tuple[Entry, ...] = tuple(
             entry for entry in self.store.list(ANNOTATIONS) if entry.rel.endswith(_SUFFIX)
         )
@@ -132,14 +135,10 @@ class LabelledRun:
         marks = self.store.list(SUPERSEDED)
         return tuple(sorted(json.loads(self.store.read(mark.rel))["shard"] for mark in marks))
 
-    def read_part(self, rel: str) -> pa.Table:
-        """One whole part file. Raises :class:`StoreError`, naming it, when it is gone."""
-        return read_part(self.store.read(rel))
-
     def footers(self) -> Iterator[dict[str, Any]]:
         """What each part says about itself, in the order of ``parts``; a small read each."""
         for part in self.parts:
-            yield read_footer(self.store, part.rel, part.size)
+            yield read_about(self.store, part.rel, part.size)
 
     def progress(self) -> Progress | None:
         """How much is committed; None where nothing tells how much there will be."""
@@ -170,18 +169,6 @@ class LabelledRun:
         return (self.manifest or {}).get(name, default)
 
 
-def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
-    """Schema and metadata of a part file, from its footer alone.
-
-    Raises:
-        ValueError: not a Parquet file.
-        StoreError: it could not be read.
-    """
-    source = pa.PythonFile(RangeFile(RangeReader(store, rel, size)), mode="r")
-    schema: pa.Schema = pq.ParquetFile(source).schema_arrow
-    return schema
-
-
 def say_if_unfinished(run: LabelledRun) -> None:
     """One line on stderr when more is still to come."""
     progress = run.progress()
@@ -192,6 +179,8 @@ def say_if_unfinished(run: LabelledRun) -> None:
 
 def exit_code(error: UserError) -> int:
     """What a program that only reads should exit with for an error that ended it."""
+    if isinstance(error, UnreadableError):
+        return INCOMPLETE
     if isinstance(error, StoreError):
         return INCOMPLETE if error.kind == "not_found" else STOPPED if error.fatal else UNUSABLE
     return UNUSABLE

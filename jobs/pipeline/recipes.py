@@ -1,26 +1,24 @@
 """Labels as training libraries want them: a torch Dataset, and typed Hugging Face ``datasets``.
 
-Both read the part files of a local output or compaction; other storage through
-``pyarrow.dataset`` or ``load_dataset`` themselves, as ``docs/recipes.md`` shows.
+Both read the part files of an output or a compaction, :func:`typed_faces` of a local one; other
+storage through ``load_dataset`` itself, as ``docs/recipes.md`` shows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from jobs.pipeline.chunks import ANNOTATIONS
 from jobs.pipeline.export_files import decode_png
-from jobs.pipeline.schema import STATUSES, read_metadata
+from jobs.pipeline.parts import read_part
+from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.schema import STATUSES, list_lengths
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.errors import UnavailableError, UserError
 
@@ -38,13 +36,14 @@ class FaceTensors(torch.utils.data.Dataset[dict[str, Tensor]]):
     ``camera_R`` (3, 3), masks uint8 (224, 224), other lists (N,), numbers ().
 
     Args:
-        folder: an output or a compaction.
+        folder: an output or a compaction, local or ``s3://``.
         columns: what is read; it is held in memory, masks as PNG.
         where: which rows, for example ``pc.field("yaw") < 20``; rows in which one of the columns is
             null are left out.
 
     Raises:
-        UserError: there are no part files in ``folder``, or a column is not one of numbers.
+        UserError: there are no part files in ``folder``, one cannot be read, or a column is not
+            one of numbers.
     """
 
     def __init__(
@@ -53,12 +52,18 @@ class FaceTensors(torch.utils.data.Dataset[dict[str, Tensor]]):
         chosen = pc.field("face_index").is_valid()
         for name in columns:
             chosen = chosen & pc.field(name).is_valid()
-        dataset = ds.dataset(part_files(folder))
+        if where is not None:
+            chosen = chosen & where
+        run = _committed(folder)
         for name in columns:
-            _check_numbers(dataset.schema, name)
-        table = dataset.to_table(columns, chosen if where is None else chosen & where)
+            _check_numbers(run.schema, name)
+        table = pa.concat_tables(
+            read_part(run.store, part.rel, columns, chosen).replace_schema_metadata(None)
+            for part in run.parts
+        )
+        lengths = list_lengths(run.schema)
         self._rows = table.num_rows
-        self._columns = {name: _in_memory(table[name], name) for name in columns}
+        self._columns = {name: _in_memory(table[name], name, lengths.get(name)) for name in columns}
 
     def __len__(self) -> int:
         return self._rows
@@ -67,12 +72,11 @@ class FaceTensors(torch.utils.data.Dataset[dict[str, Tensor]]):
         return {name: _tensor(values[index]) for name, values in self._columns.items()}
 
 
-def part_files(folder: str) -> list[str]:
-    """The part files of a local output. Raises UserError when there are none."""
-    files = sorted(str(path) for path in (Path(folder) / ANNOTATIONS).rglob("*.parquet"))
-    if not files:
-        raise UserError(f"{folder}: no part files in {ANNOTATIONS}/; not an output of jobs.label")
-    return files
+def _committed(folder: str) -> LabelledRun:
+    run = LabelledRun(folder)
+    if not run.parts:
+        raise UserError(f"{folder}: nothing is committed yet")
+    return run
 
 
 def shape_of(name: str, size: int) -> tuple[int, ...]:
@@ -104,12 +108,18 @@ def typed_faces(folder: str) -> datasets.Dataset:
     are seen, as ``ClassLabel``. Columns that were not labelled are left out.
 
     Raises:
-        UserError: there are no part files in ``folder``.
+        UserError: there are no part files in ``folder``, or some of version 0.1.
         UnavailableError: the library ``datasets`` is not installed.
     """
     library = _datasets()
-    files = part_files(folder)
-    schema = pq.read_schema(files[0])
+    run = _committed(folder)
+    if any(about["format"] == 1 for about in run.footers()):
+        raise UserError(
+            f"{folder}: has part files of tddfa3 0.1, whose lists the library datasets may not "
+            f"read; python -m jobs.compact {folder} DEST writes them anew"
+        )
+    files = [run.store.uri(part.rel) for part in run.parts]
+    schema, lengths = run.schema, list_lengths(run.schema)
     dataset = library.load_dataset(
         "parquet", data_files=files, split="train", features=typed_features(schema)
     )
@@ -117,14 +127,14 @@ def typed_faces(folder: str) -> datasets.Dataset:
     dataset = dataset.remove_columns(_null_columns(dataset))
     features, shaped = dataset.features.copy(), {}
     for field in schema:
-        if field.name in features and pa.types.is_fixed_size_list(field.type):
-            shape = shape_of(field.name, field.type.list_size)
+        if field.name in features and field.name in lengths:
+            shape = shape_of(field.name, lengths[field.name])
             if len(shape) == 2:
                 shaped[field.name] = shape
                 features[field.name] = library.Array2D(shape, "float32")
     if "seg_visible" in features:
-        names = read_metadata(schema)["parts"]
-        features["visible_parts"] = library.Sequence(library.ClassLabel(names=names))
+        parts = library.ClassLabel(names=list(run.part_names))
+        features["visible_parts"] = library.Sequence(parts)
 
     def convert(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         made: dict[str, list[Any]] = {
@@ -152,11 +162,11 @@ def _check_numbers(schema: pa.Schema, name: str) -> None:
         raise UserError(f"column {name} is text; tensors hold numbers")
 
 
-def _in_memory(column: pa.ChunkedArray, name: str) -> Any:
+def _in_memory(column: pa.ChunkedArray, name: str, length: int | None) -> Any:
     if name in MASKS:
         return column.combine_chunks()
-    if pa.types.is_fixed_size_list(column.type):
-        shape = shape_of(name, column.type.list_size)
+    if length is not None:
+        shape = shape_of(name, length)
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return flat.reshape(-1, *shape)
     return column.to_numpy()

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.pipeline.schema import STATUSES, LabelSchema
+from jobs.pipeline.schema import STATUSES, Column, LabelSchema, type_name
 
 if TYPE_CHECKING:
     from tddfa3.face import Face
@@ -105,8 +105,8 @@ def to_table(rows: Sequence[Row], schema: LabelSchema, part: Mapping[str, Any]) 
     unknown = {name for row in rows for name in row} - set(arrow.names)
     if unknown:
         raise ValueError(f"not in the schema: {', '.join(sorted(unknown))}")
-    columns = [_column(field, [row.get(field.name) for row in rows]) for field in arrow]
-    return pa.Table.from_arrays(columns, schema=arrow)
+    arrays = [_array(column, [row.get(column.name) for row in rows]) for column in schema.columns]
+    return pa.Table.from_arrays(arrays, schema=arrow)
 
 
 def count(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -121,10 +121,10 @@ def count(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _column(field: pa.Field, values: list[Any]) -> pa.Array:
-    if pa.types.is_fixed_size_list(field.type):
-        return _fixed_size_list(field, values)
-    return pa.array([_scalar(v) for v in values], type=field.type)
+def _array(column: Column, values: list[Any]) -> pa.Array:
+    if column.length is not None:
+        return _list_array(column, values)
+    return pa.array([_scalar(v) for v in values], type=column.type)
 
 
 def _scalar(value: Any) -> Any:
@@ -133,16 +133,18 @@ def _scalar(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _fixed_size_list(field: pa.Field, values: list[Any]) -> pa.Array:
-    size = field.type.list_size
-    dtype = field.type.value_type.to_pandas_dtype()
-    flat = np.zeros((len(values), size), dtype=dtype)
-    for i, value in enumerate(values):
-        if value is None:
-            continue
-        if np.size(value) != size:
-            raise ValueError(f"{field.name}: {size} values expected, not shape {np.shape(value)}")
-        flat[i] = np.reshape(value, size)
-    missing = pa.array([value is None for value in values], type=pa.bool_())
-    inner = pa.array(flat.reshape(-1), type=field.type.value_type)
-    return pa.FixedSizeListArray.from_arrays(inner, type=field.type, mask=missing)
+def _list_array(column: Column, values: list[Any]) -> pa.Array:
+    for value in values:
+        if value is not None and np.size(value) != column.length:
+            raise ValueError(
+                f"{column.name}: {column.length} values expected, not shape {np.shape(value)}"
+            )
+    kind = column.type.value_type
+    present = [np.ravel(value) for value in values if value is not None]
+    # The type by its name: pa.DataType.to_pandas_dtype needs pandas before pyarrow 26.
+    flat = np.array(present, dtype=type_name(kind)).reshape(-1)
+    missing = np.array([value is None for value in values], dtype=bool)
+    starts = np.cumsum([0, *(~missing * (column.length or 0))])
+    # A list is null where its offset is.
+    offsets = pa.array(starts, pa.int32(), mask=np.append(missing, False))
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, kind), type=column.type)

@@ -23,12 +23,12 @@ import tddfa3
 from jobs.pipeline import config as configs
 from jobs.pipeline.config import LabelConfig, option_name
 from jobs.pipeline.engine import AssetFacts, Engine
-from jobs.pipeline.schema import FORMAT_VERSION, LabelSchema
+from jobs.pipeline.layout import LAYOUT_VERSION, LAYOUT_VERSIONS, MANIFEST, Layout
+from jobs.pipeline.schema import LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, list_shards
 from jobs.pipeline.store import Store, parse_url
 from tddfa3.errors import UserError
 
-MANIFEST = "_run/manifest.json"
 # What pixels and numbers go through: another version of it may give other last digits.
 _NUMERIC = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
 _PACKAGES = (*_NUMERIC, "pyarrow", "ray")
@@ -41,6 +41,7 @@ class Run:
     id: str
     config: LabelConfig
     store: Store
+    layout: Layout
     schema: LabelSchema
     shards: tuple[Shard, ...]
     read_options: ReadOptions
@@ -70,7 +71,8 @@ def open_run(config: LabelConfig, engine: Engine) -> Run:
             manifest = read_manifest(store) or manifest  # another driver was quicker
     _refuse_difference(manifest["fingerprint_fields"], fields, store)
     schema = LabelSchema(facts, manifest["fingerprint"], manifest["versions"])
-    return Run(_new_id(), config, store, schema, shards, options, resumed)
+    layout = Layout.of(manifest)
+    return Run(_new_id(), config, store, layout, schema, shards, options, resumed)
 
 
 def read_options(config: LabelConfig) -> ReadOptions:
@@ -93,13 +95,13 @@ def read_manifest(store: Store) -> dict[str, Any] | None:
         return None
     try:
         manifest: dict[str, Any] = json.loads(data)
-        known = manifest["format"] == FORMAT_VERSION
+        known = manifest["format"] in LAYOUT_VERSIONS
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{store.uri(MANIFEST)}: not a manifest of this program") from None
     if not known:
         raise UserError(
             f"{store.uri(MANIFEST)}: format {manifest['format']}, this version writes "
-            f"{FORMAT_VERSION}; use the version that wrote it, or another OUTPUT"
+            f"{LAYOUT_VERSION}; use the version that wrote it, or another OUTPUT"
         )
     return manifest
 
@@ -136,7 +138,7 @@ def make_manifest(
 ) -> dict[str, Any]:
     listing = "".join(f"{s.id}\0{s.size}\0{s.etag}\n" for s in shards)
     return {
-        "format": FORMAT_VERSION,
+        "format": LAYOUT_VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "config": configs.to_json(config),
         "fingerprint": fingerprint(fields),

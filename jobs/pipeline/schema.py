@@ -7,6 +7,7 @@ Arrow schema all come from :func:`columns`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ import pyarrow as pa
 
 from jobs.pipeline.engine import AssetFacts
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of part files. Version 1 had lists of a fixed size."""
 METADATA_KEY = b"tddfa3"
 
 OK_STATUSES = ("ok", "no_face")
@@ -24,17 +26,26 @@ STATUSES = (*OK_STATUSES, *IMAGE_FAILURES, "shard_error")
 
 DEFAULT_LANDMARKS = {"68": 68, "106": 106, "106_2d": 106, "134": 134}
 OBJECT_COLUMNS = ("mesh_pca", "mesh_extracted", "texture", "overlay")
+FILTERED = (
+    "image_id", "shard", "key", "image_width", "image_height", "status", "n_faces", "face_index",
+    "score", "yaw", "pitch", "roll",
+    "quality_points", "quality_points106", "quality_visible", "quality_coverage",
+)  # fmt: skip
+"""Columns that queries filter by: part files keep their least and greatest values."""
+_FIXED_SIZE_LIST = re.compile(r"fixed_size_list<item: (\w+)>\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``unit`` and ``frame`` are empty where there is none."""
+    """``unit`` and ``frame`` are empty where there is none; ``length`` is that of every list of the
+    column, None where it holds no lists."""
 
     name: str
     type: pa.DataType
     description: str
     unit: str = ""
     frame: str = ""
+    length: int | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,7 @@ class LabelSchema:
             "columns": {c.name: _described(c) for c in self.columns},
             **part,
         }
-        features = {c.name: _feature(c.type) for c in self.columns}
+        features = {c.name: _feature(c) for c in self.columns}
         return {
             METADATA_KEY: json.dumps(about, sort_keys=True).encode(),
             b"huggingface": json.dumps({"info": {"features": features}}).encode(),
@@ -76,14 +87,35 @@ class LabelSchema:
 
 
 def read_metadata(schema: pa.Schema) -> dict[str, Any]:
-    """What a part file says about itself. Raises ValueError when it is not one of ours."""
+    """What a part file says about itself; columns as the present format describes them.
+
+    Raises ValueError when it is not one of ours, or of a later version.
+    """
     raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None:
         raise ValueError("no tddfa3 metadata: not a part file of this program")
-    about = json.loads(raw)
-    if about.get("format") != FORMAT_VERSION:
+    about: dict[str, Any] = json.loads(raw)
+    if about.get("format") not in range(1, FORMAT_VERSION + 1):
         raise ValueError(f"part file of format {about.get('format')}, known is {FORMAT_VERSION}")
+    if about["format"] == 1:
+        about["columns"] = _upgraded(about["columns"])
     return about
+
+
+def list_lengths(schema: pa.Schema) -> dict[str, int]:
+    """Lengths of the lists in each list column of a part file. Raises as :func:`read_metadata`."""
+    described = read_metadata(schema)["columns"]
+    return {name: about["length"] for name, about in described.items() if "length" in about}
+
+
+def _upgraded(described: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Descriptions of columns as version 1 had them: the length was a part of the type."""
+    columns = {}
+    for name, about in described.items():
+        columns[name] = dict(about)
+        if match := _FIXED_SIZE_LIST.fullmatch(about["type"]):
+            columns[name] |= {"type": f"list<element: {match[1]}>", "length": int(match[2])}
+    return columns
 
 
 def columns(facts: AssetFacts) -> tuple[Column, ...]:
@@ -111,33 +143,34 @@ def _face_columns(facts: AssetFacts) -> tuple[Column, ...]:
     return (
         Column("n_faces", small, "faces found in the image"),
         Column("face_index", small, "rank of this face by score, 0 first"),
-        Column("box", floats(4), "x0, y0, x1, y1 of the detected box", "px", image),
+        _list("box", 4, "x0, y0, x1, y1 of the detected box", "px", image),
         Column("score", real, "the detector's score, 0..1"),
-        Column(
+        _list(
             "points5",
-            floats(10),
+            10,
             "x, y of the viewer's left eye, right eye, nose tip, left and right mouth corner",
             "px",
             image,
         ),
-        Column(
+        _list(
             "points106",
-            floats(212),
+            212,
             "x, y of the 106 points that the detector's own network saw",
             "px",
             image,
         ),
-        Column(
+        _list(
             "crop_params",
-            pa.list_(pa.float64(), 5),
+            5,
             "w0, h0, s, tx, ty: the way between image and crop pixels (ty with y up)",
             "px, px, 1, px, px",
             image,
+            of=pa.float64(),
         ),
         *_coefficient_columns(facts),
-        Column("camera_K", floats(9), "intrinsics, row-major", "px", image),
-        Column("camera_R", floats(9), "rotation model to camera, row-major", "", "OpenCV axes"),
-        Column("camera_t", floats(3), "translation model to camera", "model units", "OpenCV axes"),
+        _list("camera_K", 9, "intrinsics, row-major", "px", image),
+        _list("camera_R", 9, "rotation model to camera, row-major", "", "OpenCV axes"),
+        _list("camera_t", 3, "translation model to camera", "model units", "OpenCV axes"),
         Column("yaw", real, "turn of the head; positive: the nose to the image's right", "deg"),
         Column("pitch", real, "nod of the head; positive: the nose goes down", "deg"),
         Column("roll", real, "tilt of the head; positive: counter-clockwise as seen", "deg"),
@@ -184,7 +217,7 @@ def _coefficient_columns(facts: AssetFacts) -> list[Column]:
         "trans": ("translation", "model units", "camera frame"),
     }
     return [
-        Column(f"coef_{name}", floats(size), f"{what[name][0]} coefficients", *what[name][1:])
+        _list(f"coef_{name}", size, f"{what[name][0]} coefficients", *what[name][1:])
         for name, size in facts.coefficients.items()
     ]
 
@@ -192,11 +225,11 @@ def _coefficient_columns(facts: AssetFacts) -> list[Column]:
 def _landmark_columns(facts: AssetFacts) -> list[Column]:
     sizes = landmark_sizes(facts)
     points = [
-        Column(f"ldm{name}", floats(2 * n), f"x, y of {n} landmarks", "px", "image pixels")
+        _list(f"ldm{name}", 2 * n, f"x, y of {n} landmarks", "px", "image pixels")
         for name, n in sizes.items()
     ]
     visible = [
-        Column(f"ldm{name}_visible", pa.list_(pa.bool_(), n), "is the landmark's vertex visible")
+        _list(f"ldm{name}_visible", n, "is the landmark's vertex visible", of=pa.bool_())
         for name, n in sizes.items()
     ]
     return [*points, *visible]
@@ -228,12 +261,24 @@ def _object_columns() -> list[Column]:
     ]
 
 
-def floats(size: int) -> pa.DataType:
-    return pa.list_(pa.float32(), size)
+def _list(
+    name: str,
+    length: int,
+    description: str,
+    unit: str = "",
+    frame: str = "",
+    of: pa.DataType | None = None,
+) -> Column:
+    """A column of lists of one length, of float32 unless ``of`` says otherwise."""
+    # "element" is what Parquet calls it, and so what every reader of a part file sees.
+    kind = pa.list_(pa.field("element", of or pa.float32()))
+    return Column(name, kind, description, unit, frame, length)
 
 
-def _described(column: Column) -> dict[str, str]:
-    described = {"type": str(column.type), "description": column.description}
+def _described(column: Column) -> dict[str, Any]:
+    described: dict[str, Any] = {"type": str(column.type), "description": column.description}
+    if column.length is not None:
+        described["length"] = column.length
     if column.unit:
         described["unit"] = column.unit
     if column.frame:
@@ -241,13 +286,18 @@ def _described(column: Column) -> dict[str, str]:
     return described
 
 
-def _feature(kind: pa.DataType) -> dict[str, Any]:
+def _feature(column: Column) -> dict[str, Any]:
     """The same type in the vocabulary of the Hugging Face ``datasets`` library."""
-    if pa.types.is_fixed_size_list(kind):
-        return {
-            "feature": _feature(kind.value_type),
-            "length": kind.list_size,
-            "_type": "Sequence",
-        }
-    names = {"float": "float32", "double": "float64"}
-    return {"dtype": names.get(str(kind), str(kind)), "_type": "Value"}
+    if column.length is not None:
+        value = _value(column.type.value_type)
+        return {"feature": value, "length": column.length, "_type": "Sequence"}
+    return _value(column.type)
+
+
+def _value(kind: pa.DataType) -> dict[str, str]:
+    return {"dtype": type_name(kind), "_type": "Value"}
+
+
+def type_name(kind: pa.DataType) -> str:
+    """As NumPy calls it: ``float32`` where Arrow says ``float``."""
+    return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.pipeline.export_photos import Photo, PhotoReader, photo_options
-from jobs.pipeline.parts import read_footer
+from jobs.pipeline.parts import read_about
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.store import StoreError
 from tddfa3.crop import CropTransform, crop_image
+from tddfa3.errors import UserError
 
 Source = Literal["overlay", "photo", "drawing"]
 Pixels = NDArray[np.uint8]
@@ -46,7 +47,7 @@ class PictureMaker:
 
     def __init__(self, run: LabelledRun, s3_endpoint: str = "") -> None:
         self._run = run
-        self._photos = PhotoReader(run.store, photo_options(run, s3_endpoint))
+        self._photos = PhotoReader(run.store, run.layout, photo_options(run, s3_endpoint))
         self._sizes = {part.rel: part.size for part in run.parts}
         self._chunk = lru_cache(64)(self._read_chunk)
 
@@ -60,11 +61,11 @@ class PictureMaker:
         if row["overlay_uri"]:
             try:
                 return Picture("overlay", _jpeg(self._overlay(row["overlay_uri"]), row))
-            except (StoreError, ValueError) as error:
+            except (UserError, ValueError) as error:
                 missing = row["overlay_uri"], _reason(error)
         try:
             return Picture("photo", _jpeg(self._photo(row), row), missing)
-        except (StoreError, ValueError) as error:
+        except (UserError, ValueError) as error:
             return Picture("drawing", None, missing, _reason(error))
 
     def _overlay(self, rel: str) -> Pixels:
@@ -84,7 +85,7 @@ class PictureMaker:
 
     def _read_chunk(self, part: str) -> dict[str, Any]:
         """Which members of its shard the part is of: spares a search through all of them."""
-        about = read_footer(self._run.store, part, self._sizes[part])
+        about = read_about(self._run.store, part, self._sizes[part])
         chunk: dict[str, Any] = about.get("chunk", {})
         return chunk
 

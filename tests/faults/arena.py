@@ -137,7 +137,7 @@ class Arena:
         seen: Counter[tuple[str, int | None]] = Counter()
         statuses: dict[str, str] = {}
         for entry in store.list("annotations"):
-            for row in read_part(store.read(entry.rel)).select(ROW).to_pylist():
+            for row in read_part(store, entry.rel, ROW).to_pylist():
                 seen[row["image_id"], row["face_index"]] += 1
                 statuses[row["image_id"]] = row["status"]
         proof, unlisted = verify(self.output, self.endpoint or None)

@@ -15,8 +15,8 @@ from typing import Any
 import faults
 
 from jobs.label import main
+from jobs.pipeline.layout import MANIFEST
 from jobs.pipeline.reporting import Reporter
-from jobs.pipeline.run import MANIFEST
 from jobs.pipeline.store import Store
 from jobs.pipeline.work import ChunkDone, Event, ShardPlanned
 

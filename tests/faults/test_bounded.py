@@ -72,8 +72,14 @@ def test_a_slow_sink_slows_reading_down(tmp_path: Path, monkeypatch: pytest.Monk
     engine = MeshEngine()
     run = open_run(config, engine)
     actor = LabelActor()
-    actor.setup(Assignment(config, engine, run.schema, run.store, run.read_options, threads))
-    [order] = Planner(config, run.schema, run.store, run.read_options).plan(run.shards[0]).pending
+    actor.setup(
+        Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, threads)
+    )
+    [order] = (
+        Planner(config, run.schema, run.store, run.layout, run.read_options)
+        .plan(run.shards[0])
+        .pending
+    )
     reads, sink_works = [], threading.Event()
     read, publish_new = Store.read, Store.publish_new
 

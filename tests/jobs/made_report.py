@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import report
-from jobs.pipeline.parts import encode_part
+from jobs.pipeline.parts import encode_part, read_part
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.store import Store
 
@@ -21,7 +21,7 @@ _HEAVY = ("seg", "coef_id", "coef_exp", "coef_alb", "coef_sh", "ldm106", "ldm106
 def face_rows(output: Path) -> pa.Table:
     """Rows of faces alone, with what the part files say about themselves."""
     run = LabelledRun(str(output))
-    table = pa.concat_tables(run.read_part(part.rel) for part in run.parts)
+    table = pa.concat_tables(read_part(run.store, part.rel) for part in run.parts)
     return table.filter(pa.array([n is not None for n in table["face_index"].to_pylist()]))
 
 

@@ -71,11 +71,13 @@ def label(bundle: AssetBundle, source: Path, output: Path) -> None:
     )
     engine = FaceEngine()
     run = open_run(config, engine)
-    planner = Planner(config, run.schema, run.store, run.read_options)
+    planner = Planner(config, run.schema, run.store, run.layout, run.read_options)
     actor = LabelActor()
     before, actors._node_id = actors._node_id, lambda: "here"
     try:
-        actor.setup(Assignment(config, engine, run.schema, run.store, run.read_options, 2))
+        actor.setup(
+            Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, 2)
+        )
     finally:
         actors._node_id = before
     for shard in run.shards:

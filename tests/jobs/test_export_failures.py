@@ -17,7 +17,9 @@ from made_run import FACES, make_run
 from jobs import export
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.index import load_index, save_index
-from jobs.pipeline.parts import encode_part, read_part
+from jobs.pipeline.layout import Layout
+from jobs.pipeline.parts import decode_part, encode_part
+from jobs.pipeline.schema import list_lengths
 from jobs.pipeline.shards import list_shards
 from jobs.pipeline.store import Store
 from tddfa3.assets.bundle import AssetBundle
@@ -93,8 +95,9 @@ def moved(output: Path, tmp_path: Path) -> Path:
     store = Store.open(str(tmp_path / "run" / "out"))
     limits = LabelConfig()
     for shard in list_shards([new]):
-        index = load_index(store, shard.id).index
-        save_index(store, shard, index, limits.chunk_images, limits.chunk_bytes)
+        rel = Layout().index(shard.id)
+        index = load_index(store, rel).index
+        save_index(store, rel, shard, index, limits.chunk_images, limits.chunk_bytes)
     return tmp_path / "run"
 
 
@@ -122,10 +125,11 @@ def test_numbers_that_make_no_face(
     moved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = moved / "out/annotations/photos/000000.parquet"
-    table = read_part(path.read_bytes())
+    table = decode_part(path.read_bytes())
     position = table.schema.get_field_index("coef_exp")
     field = table.schema.field("coef_exp")
-    broken = pa.array([[float("nan")] * field.type.list_size] * table.num_rows, field.type)
+    length = list_lengths(table.schema)["coef_exp"]
+    broken = pa.array([[float("nan")] * length] * table.num_rows, field.type)
     path.write_bytes(encode_part(table.set_column(position, field, broken)))
     assert export.main([str(moved / "out"), str(tmp_path / "dest"), "--meshes", "pca"]) == 3
     shown = capsys.readouterr()
@@ -155,7 +159,7 @@ def test_what_was_not_labelled_is_made_again(moved: Path, tmp_path: Path) -> Non
     rows = ds.dataset(moved / "out/annotations").to_table().to_pylist()
     [row] = [row for row in rows if row["image_id"] == "photos/mirrored.jpg"]
     for path in (moved / "out/annotations").rglob("*.parquet"):
-        table = read_part(path.read_bytes())
+        table = decode_part(path.read_bytes())
         for name in ("ldm106_2d", "ldm106_2d_visible", "seg", "seg_visible"):
             position = table.schema.get_field_index(name)
             field = table.schema.field(name)

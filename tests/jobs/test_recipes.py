@@ -15,6 +15,7 @@ from typing import Any
 import datasets
 import huggingface_hub
 import numpy as np
+import polars as pl
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
@@ -22,7 +23,7 @@ import torch
 from made_run import FACES, make_run
 
 from jobs.pipeline.export_files import decode_png
-from jobs.pipeline.recipes import FaceTensors, part_files, shape_of
+from jobs.pipeline.recipes import FaceTensors, shape_of
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 
@@ -93,7 +94,8 @@ def test_commands(folder: Path, line: str, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_all_blocks_are_tested() -> None:
-    tested = {name for name in PYTHON if f'run("{name}")' in Path(__file__).read_text()}
+    text = Path(__file__).read_text()
+    tested = {name for name in PYTHON if f'run("{name}")' in text or f'PYTHON["{name}"]' in text}
     assert tested == set(PYTHON)
 
 
@@ -123,6 +125,25 @@ def test_pyarrow(folder: Path, faces: list[dict[str, Any]]) -> None:
         np.testing.assert_array_equal(value, np.float32(expected[name.as_py()]))
     assert names["about"]["parts"][4] == "nose"
     assert names["about"]["columns"]["ldm68"]["frame"] == "image pixels"
+
+
+def test_lists_of_one_length(folder: Path, faces: list[dict[str, Any]]) -> None:
+    names = run("Lists of one length 1")
+    assert names["arrays"].schema.field("ldm68").type.list_size == 136
+    assert names["arrays"].to_pylist() == names["table"].to_pylist()
+    assert names["frame"].schema["ldm68_visible"] == pl.Array(pl.Boolean, 68)
+    assert names["frame"]["box"].to_list() == names["table"]["box"].to_pylist()
+
+
+def test_lancedb(folder: Path, faces: list[dict[str, Any]]) -> None:
+    if importlib.util.find_spec("lancedb") is None:
+        pytest.skip("lancedb is not installed")
+    names = run("Lists of one length 1")
+    exec(compile(PYTHON["LanceDB 1"], "recipes.md: LanceDB 1", "exec"), names)
+    assert names["alike"].count_rows() == FACES
+    first = names["faces"]["image_id"][0].as_py()
+    assert first in {row["image_id"] for row in names["nearest"]}
+    assert names["nearest"][0]["_distance"] == 0
 
 
 def test_spark(folder: Path, faces: list[dict[str, Any]]) -> None:
@@ -217,8 +238,8 @@ def test_what_tensors_cannot_be_made_of(folder: Path, tmp_path: Path) -> None:
         FaceTensors("labels", ["nose"])
     with pytest.raises(UserError, match="image_id is text"):
         FaceTensors("labels", ["image_id"])
-    with pytest.raises(UserError, match="no part files"):
-        part_files(str(tmp_path))
+    with pytest.raises(UserError, match=r"not an output of jobs\.label"):
+        FaceTensors(str(tmp_path), ["yaw"])
 
 
 @pytest.mark.parametrize(

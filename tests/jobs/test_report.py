@@ -17,6 +17,7 @@ from PIL import Image
 
 from jobs import report
 from jobs.pipeline.database import Database
+from jobs.pipeline.parts import decode_part
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.store import Store
 from jobs.report_page import facts, gallery, render
@@ -148,7 +149,7 @@ class TestPictures:
     def overlaid(self, table: pa.Table, folder: Path) -> tuple[Path, dict[str, Any]]:
         uri = "overlays/made/a.jpg"
         path = write_output(folder, replaced(table[:1], overlay_uri=[uri]))
-        row = LabelledRun(str(path)).read_part("annotations/made/000000.parquet").to_pylist()[0]
+        row = decode_part((path / "annotations/made/000000.parquet").read_bytes()).to_pylist()[0]
         return path, {**row, "part": "annotations/made/000000.parquet"}
 
     def test_from_the_photograph(self, output: Path, faces_table: pa.Table) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from jobs import schema_doc
-from jobs.pipeline.chunks import ANNOTATIONS
 from jobs.pipeline.database import Database
 from jobs.pipeline.engine import AssetFacts
-from jobs.pipeline.parts import read_part
+from jobs.pipeline.layout import ANNOTATIONS
+from jobs.pipeline.parts import decode_part
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.schema import STATUSES, columns, read_metadata
+from jobs.pipeline.schema import STATUSES, columns, list_lengths, read_metadata
 from tddfa3.crop import CropTransform
 from tddfa3.from_row import FaceNumbers
 
@@ -39,7 +38,7 @@ def test_the_document_has_every_column_and_status() -> None:
 def test_a_file_of_format_1_is_readable() -> None:
     """Written by version 0.1.0: one photograph with a face, one damaged file."""
     assert FORMAT_1.stat().st_size < 100_000
-    table = read_part(FORMAT_1.read_bytes())
+    table = decode_part(FORMAT_1.read_bytes())
     about = read_metadata(table.schema)
     assert about["format"] == 1
     assert about["counts"]["status"] == {"decode_error": 1, "ok": 1}
@@ -61,10 +60,13 @@ def test_a_file_of_format_1_is_readable() -> None:
 
 
 def test_columns_only_grow() -> None:
-    """Every column of the file is there today, under its name and with its type."""
-    now = {c.name: c.type for c in columns(AssetFacts("", ""))}
-    for field in pq.read_schema(FORMAT_1):
-        assert now[field.name] == field.type, field.name
+    """Every column of the file is there today, under its name, with its type and length."""
+    now = {c.name: (c.type, c.length) for c in columns(AssetFacts("", ""))}
+    schema = decode_part(FORMAT_1.read_bytes()).schema
+    lengths = list_lengths(schema)
+    assert lengths["ldm68"] == 136
+    for field in schema:
+        assert now[field.name] == (field.type, lengths.get(field.name)), field.name
 
 
 def test_the_programs_read_it(tmp_path: Path) -> None:

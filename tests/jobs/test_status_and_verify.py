@@ -15,7 +15,7 @@ from jobs import status, verify
 from jobs.pipeline.actor import Assignment, LabelActor
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.logs import RunLog
-from jobs.pipeline.parts import encode_part, read_part
+from jobs.pipeline.parts import decode_part, encode_part
 from jobs.pipeline.planning import ChunkOrder, Planner
 from jobs.pipeline.run import open_run
 
@@ -29,8 +29,8 @@ def label(folder: Path, chunks: int | None = None, **options: Any) -> Path:
     engine = MeshEngine()
     run = open_run(config, engine)
     actor = LabelActor()
-    actor.setup(Assignment(config, engine, run.schema, run.store, run.read_options, 2))
-    planner = Planner(config, run.schema, run.store, run.read_options)
+    actor.setup(Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, 2))
+    planner = Planner(config, run.schema, run.store, run.layout, run.read_options)
     left = config.limit or None
     orders: list[ChunkOrder] = []
     for shard in run.shards:
@@ -104,7 +104,7 @@ def test_a_limited_run_is_complete_at_its_limit(folder: Path) -> None:
 
 
 def change_rows(out: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-    table = read_part((out / PART).read_bytes())
+    table = decode_part((out / PART).read_bytes())
     rows = change(table.to_pylist())
     changed = pa.Table.from_pylist(rows, schema=table.schema)
     (out / PART).write_bytes(encode_part(changed))
@@ -155,7 +155,7 @@ def test_a_part_cut_short_is_found(folder: Path, capsys: pytest.CaptureFixture[s
     assert verify.main([str(out)]) == 1
     assert PART in capsys.readouterr().out
     assert status.main([str(out)]) == 3
-    assert f"unreadable part: {PART}" in capsys.readouterr().out
+    assert f"unreadable part: {out}/{PART}: cannot read with pyarrow" in capsys.readouterr().out
 
 
 def test_objects_changed_or_gone_are_found(

@@ -171,9 +171,9 @@ def test_an_index_in_a_bucket(
     s3_store.publish("a.tar", tar_bytes(CONTENT))
     (shard,) = list_shards([s3_store.uri("a.tar")], options)
     index = index_shard(shard, options)
-    save_index(s3_store, shard, index, 10, 10**6)
+    save_index(s3_store, "a.parquet", shard, index, 10, 10**6)
     requests.clear()
-    kept = load_index(s3_store, shard.id)
+    kept = load_index(s3_store, "a.parquet")
     assert kept is not None
     assert len(kept.chunks(10, 10**6)) == 4
     assert kept.members(10, 10) == index.members[10:20]

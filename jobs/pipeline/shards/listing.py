@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from jobs.pipeline.layout import MANIFEST
 from jobs.pipeline.shards import patterns, uri_list
 from jobs.pipeline.shards.folder import FolderDigest
 from jobs.pipeline.shards.model import ReadOptions, Shard, ShardKind, is_image_name, printable
@@ -28,7 +29,6 @@ _ARCHIVES: dict[str, ShardKind] = {
 }
 #: The shard of the images that lie directly in the input folder.
 ROOT_ID = "root"
-_MANIFEST = "_run/manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ def _in_folder(store: Store, wanted: Callable[[str], bool], pattern: str) -> Ite
     folders: defaultdict[str, FolderDigest] = defaultdict(FolderDigest)
     outputs: list[str] = []
     for entry in store.walk():
-        if f"/{entry.rel}".endswith(f"/{_MANIFEST}"):
-            outputs.append(entry.rel.removesuffix(_MANIFEST))
+        if f"/{entry.rel}".endswith(f"/{MANIFEST}"):
+            outputs.append(entry.rel.removesuffix(MANIFEST))
         elif _is_hidden(entry.rel) or not wanted(entry.rel):
             continue
         elif (kind := archive_kind(entry.rel)) is not None:

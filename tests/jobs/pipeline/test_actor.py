@@ -33,10 +33,9 @@ from fakes import (
 from PIL import Image
 
 from jobs.pipeline.actor import Assignment, ChunkResult, LabelActor
-from jobs.pipeline.chunks import part_name
 from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.partial import partial_name, save_partial
-from jobs.pipeline.parts import read_part
+from jobs.pipeline.partial import save_partial
+from jobs.pipeline.parts import decode_part
 from jobs.pipeline.planning import ChunkOrder, PendingShard, Planner
 from jobs.pipeline.rows import ImageRecord
 from jobs.pipeline.run import Run, open_run
@@ -57,10 +56,12 @@ class Job:
         self.config = dataclasses.replace(CONFIG, paths=paths, **options)
         self.run: Run = open_run(self.config, self.engine)
         run = self.run
-        self.planner = Planner(self.config, run.schema, run.store, run.read_options)
+        self.planner = Planner(self.config, run.schema, run.store, run.layout, run.read_options)
         self.actor = LabelActor()
         self.actor.setup(
-            Assignment(self.config, self.engine, run.schema, run.store, run.read_options, 2)
+            Assignment(
+                self.config, self.engine, run.schema, run.store, run.layout, run.read_options, 2
+            )
         )
 
     def plans(self) -> list[PendingShard]:
@@ -79,7 +80,7 @@ class Job:
 
     def rows(self) -> list[dict[str, Any]]:
         parts = sorted((Path(self.run.store.url) / "annotations").rglob("*.parquet"))
-        table = pa.concat_tables([read_part(part.read_bytes()) for part in parts])
+        table = pa.concat_tables([decode_part(part.read_bytes()) for part in parts])
         return sorted(
             table.to_pylist(),
             key=lambda row: (row["shard"], row["key"] or "", row["face_index"] or 0),
@@ -206,7 +207,7 @@ def test_probing_keeps_nothing(tmp_path: Path) -> None:
     job = Job(tmp_path)
     [order] = job.orders()
     assert job.actor.probe(order, 1) == 1
-    assert not job.run.store.exists(part_name(order.chunk))
+    assert not job.run.store.exists(job.run.layout.part(order.chunk))
 
 
 def test_retry_failed_replaces_the_part_and_keeps_the_other_rows(tmp_path: Path) -> None:
@@ -353,7 +354,7 @@ def test_a_failed_object_fails_the_chunk_and_commits_nothing(
     [order] = job.orders()
     with pytest.raises(ValueError, match="no such format"):
         job.actor.label_chunk(order)
-    assert not job.run.store.exists(part_name(order.chunk))
+    assert not job.run.store.exists(job.run.layout.part(order.chunk))
 
 
 @dataclass(frozen=True)
@@ -393,7 +394,7 @@ def test_what_is_done_of_an_unfinished_chunk_is_kept_and_not_done_again(tmp_path
     deadline = time.monotonic() + 30
     while job.actor.save_unfinished() < 4 and time.monotonic() < deadline:
         time.sleep(0.01)  # meshes are published in threads
-    assert not job.run.store.exists(part_name(order.chunk))
+    assert not job.run.store.exists(job.run.layout.part(order.chunk))
 
     second = Held(at=-1)
     again = Job(tmp_path, second, **options)
@@ -415,7 +416,7 @@ def test_kept_rows_that_cannot_be_used_are_made_again(tmp_path: Path, damage: by
     write_images(tmp_path / "in", 4)
     job = Job(tmp_path)
     [order] = job.orders()
-    job.run.store.publish(partial_name(order.chunk), damage)
+    job.run.store.publish(job.run.layout.partial(order.chunk), damage)
     [order] = job.orders()
     assert order.partial
     job.actor.label_chunk(order)
@@ -428,7 +429,8 @@ def test_kept_rows_of_other_content_are_not_used(tmp_path: Path) -> None:
     [order] = job.orders()
     row = ImageRecord(order.shard.id, "img0000.png").row("no_face")
     other = dataclasses.replace(order.shard, etag="other")
-    save_partial(job.run.store, other, order.chunk, [row], job.run.schema)
+    rel = job.run.layout.partial(order.chunk)
+    save_partial(job.run.store, rel, other, [row], job.run.schema)
     job.finish()
     assert Counter(row["status"] for row in job.rows()) == {"ok": 4}
 

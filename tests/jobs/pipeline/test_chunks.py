@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.pipeline.chunks import Chunk, cut, parse_part_name, part_name
+from jobs.pipeline.chunks import cut
 from jobs.pipeline.shards import Member, ShardIndex
 
 SIZES = st.lists(st.integers(0, 1000), max_size=200)
@@ -72,18 +72,3 @@ def test_members_that_are_not_read_cost_no_bytes() -> None:
 def test_limits_must_be_positive(limits: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="limits"):
         cut(make_index([1]), *limits)
-
-
-def test_part_names_are_recognised_and_others_are_not() -> None:
-    chunk = Chunk("sub/a.tar", 12, 0, 1, 0, 0)
-    assert part_name(chunk) == "annotations/sub/a.tar/000012.parquet"
-    assert parse_part_name(part_name(chunk)) == ("sub/a.tar", 12)
-    assert parse_part_name("annotations/sub/a.tar/1234567.parquet") == ("sub/a.tar", 1234567)
-    for other in (
-        "annotations/000012.parquet",
-        "annotations/a/12.parquet",
-        "annotations/a/shard_error.parquet",
-        "_run/index/a/000012.parquet",
-        "annotations/a/000012.parquet.tmp",
-    ):
-        assert parse_part_name(other) is None

@@ -11,10 +11,11 @@ import pytest
 from shard_tools import only_shard, picture, write_files
 
 from jobs.pipeline.chunks import cut
-from jobs.pipeline.index import index_name, load_index, load_indexes, save_index
+from jobs.pipeline.index import load_index, load_indexes, save_index
 from jobs.pipeline.shards import Member, Shard, ShardIndex, index_shard, read_members
 from jobs.pipeline.store import Store, StoreError
 
+NAME = "_run/index/a.parquet"
 LIMITS = (100, 10**6)
 
 
@@ -39,8 +40,8 @@ def test_an_index_comes_back_as_it_was(store: Store) -> None:
     ]
     shard = Shard("a b/ü.zip", "/in/\udcff.zip", "zip", 10, "e", "*.j[p]g")
     index = ShardIndex(shard.id, odd, "cut at offset 7", 7)
-    save_index(store, shard, index, *LIMITS)
-    kept = load_index(store, shard.id)
+    save_index(store, NAME, shard, index, *LIMITS)
+    kept = load_index(store, NAME)
     assert kept is not None
     assert kept.index == index
     assert kept.shard == shard
@@ -49,14 +50,14 @@ def test_an_index_comes_back_as_it_was(store: Store) -> None:
 
 
 def test_there_is_none_before_it_is_kept(store: Store) -> None:
-    assert load_index(store, "a.tar") is None
-    assert list(load_indexes(store, ["a.tar", "b.tar"])) == [None, None]
+    assert load_index(store, NAME) is None
+    assert list(load_indexes(store, ["a.parquet", "b.parquet"])) == [None, None]
 
 
 def test_chunks_are_the_same_from_the_footer_and_cut_anew(store: Store) -> None:
     shard, index = many(1234)
-    save_index(store, shard, index, *LIMITS)
-    kept = load_index(store, shard.id)
+    save_index(store, NAME, shard, index, *LIMITS)
+    kept = load_index(store, NAME)
     assert kept is not None
     assert kept.chunks(*LIMITS) == cut(index, *LIMITS)
     assert kept.chunks(7, 2000) == cut(index, 7, 2000)
@@ -66,8 +67,8 @@ def test_members_of_a_chunk_are_read_without_the_others(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard, index = many(20_000)
-    save_index(store, shard, index, *LIMITS)
-    kept = load_index(store, shard.id)
+    save_index(store, NAME, shard, index, *LIMITS)
+    kept = load_index(store, NAME)
     assert kept is not None
     for first, count in ((0, 1), (4095, 2), (4096, 100), (8000, 9000), (19_999, 1)):
         assert kept.members(first, count) == index.members[first : first + count]
@@ -79,8 +80,8 @@ def test_members_of_a_chunk_are_read_without_the_others(
 
 def test_changes_are_told(store: Store) -> None:
     shard, index = many(3)
-    save_index(store, shard, index, *LIMITS)
-    kept = load_index(store, shard.id)
+    save_index(store, NAME, shard, index, *LIMITS)
+    kept = load_index(store, NAME)
     assert kept is not None
     other = Shard(shard.id, shard.uri, "tar", shard.size + 5, "other")
     assert kept.difference(other) == "3072 -> 3077 bytes, etag etag -> other"
@@ -89,16 +90,16 @@ def test_changes_are_told(store: Store) -> None:
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"x" * 5000])
 def test_a_damaged_index_counts_as_none(store: Store, damage: bytes) -> None:
     shard, index = many(3)
-    save_index(store, shard, index, *LIMITS)
-    store.publish(index_name(shard.id), damage)
-    assert load_index(store, shard.id) is None
+    save_index(store, NAME, shard, index, *LIMITS)
+    store.publish(NAME, damage)
+    assert load_index(store, NAME) is None
 
 
 def test_an_index_of_a_real_folder_leads_to_its_bytes(tmp_path: Path, store: Store) -> None:
     write_files(tmp_path / "in", *[f"{number}.jpg" for number in range(25)])
     shard = only_shard(tmp_path / "in")
-    save_index(store, shard, index_shard(shard), 10, 10**6)
-    kept = load_index(store, shard.id)
+    save_index(store, NAME, shard, index_shard(shard), 10, 10**6)
+    kept = load_index(store, NAME)
     assert kept is not None
     found: dict[str, object] = {}
     for chunk in kept.chunks(10, 10**6):
@@ -116,7 +117,9 @@ def test_a_plan_of_many_shards_reads_one_footer_each(
     shard, index = many(10_000)
     shards = [Shard(f"{n:03d}.tar", shard.uri, "tar", shard.size, "etag") for n in range(20)]
     for each in shards:
-        save_index(store, each, ShardIndex(each.id, index.members, None, 0), *LIMITS)
+        save_index(
+            store, f"{each.id}.parquet", each, ShardIndex(each.id, index.members, None, 0), *LIMITS
+        )
     reads: list[int] = []
     real = os.pread
 
@@ -125,7 +128,7 @@ def test_a_plan_of_many_shards_reads_one_footer_each(
         return real(descriptor, count, offset)
 
     monkeypatch.setattr(os, "pread", counted)
-    kept = list(load_indexes(store, [each.id for each in shards]))
+    kept = list(load_indexes(store, [f"{each.id}.parquet" for each in shards]))
     assert sum(len(one.chunks(*LIMITS)) for one in kept if one) == 20 * 100
     assert [one.shard.id for one in kept if one] == [each.id for each in shards]
     assert len(reads) <= 3 * len(shards)
@@ -138,8 +141,8 @@ def test_shards_and_members_can_be_sent_to_other_processes() -> None:
 
 def test_threads_may_read_one_index_at_once(store: Store) -> None:
     shard, index = many(20_000)
-    save_index(store, shard, index, *LIMITS)
-    kept = load_index(store, shard.id)
+    save_index(store, NAME, shard, index, *LIMITS)
+    kept = load_index(store, NAME)
     assert kept is not None
     firsts = range(0, 19_900, 97)
     with ThreadPoolExecutor(8) as pool:

@@ -8,15 +8,15 @@ import pytest
 import skimage.data
 
 from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.layout import Layout
 from jobs.pipeline.objects import ObjectFile, encode_image, image_files
-from jobs.pipeline.rows import ImageRecord
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.draw import sheet
 from tddfa3.face import Face
 from tddfa3.labeler import FaceLabeler
 from tddfa3.outputs import Outputs
 
-IMAGE = ImageRecord("a/b.tar", "../one two")
+STEM = Layout().stem("a/b.tar", "../one two")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def faces(small_bundle: AssetBundle, photo: np.ndarray) -> list[Face]:
 def files(
     faces: list[Face], photo: np.ndarray, **options: object
 ) -> list[tuple[list[int], ObjectFile]]:
-    made = image_files(LabelConfig(**options), IMAGE, photo, faces, ())
+    made = image_files(LabelConfig(**options), STEM, photo, faces, ())
     return [(list(rows), file) for rows, file in made]
 
 
@@ -57,7 +57,7 @@ def test_an_overlay_shows_all_faces_and_every_row_names_it(
 ) -> None:
     [(rows, file)] = [f for f in files(faces, photo, overlays="jpg") if f[1].column == "overlay"]
     assert rows == [0, 1]
-    assert file.rel == "overlays/a/b.tar/%2E.%2Fone%20two.jpg"
+    assert file.rel == "overlays/a/b.tar/~2E.~2Fone~20two.jpg"
     picture = cv2.imdecode(np.frombuffer(file.encode(), np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == photo.shape
 
@@ -67,7 +67,7 @@ def test_a_sheet_is_titled_with_the_assets_names_of_parts(
 ) -> None:
     config, names = LabelConfig(overlays="sheet"), small_bundle.face_model().part_names
     of_assets, numbered = (
-        [file for _, file in image_files(config, IMAGE, photo, faces[:1], given)][-1].encode()
+        [file for _, file in image_files(config, STEM, photo, faces[:1], given)][-1].encode()
         for given in (names, ())
     )
     assert of_assets != numbered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import duckdb
@@ -17,13 +18,14 @@ from fakes import FakeEngine, fake_face
 from PIL import Image
 
 from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.parts import encode_part, read_footer, read_part
+from jobs.pipeline.parts import UnreadableError, decode_part, encode_part, read_about, read_part
 from jobs.pipeline.rows import ImageRecord, count, image_rows, png, to_table
-from jobs.pipeline.schema import LabelSchema, columns, read_metadata
+from jobs.pipeline.schema import FILTERED, LabelSchema, columns, list_lengths, read_metadata
 from jobs.pipeline.store import Store
 
 FACTS = FakeEngine().facts(LabelConfig())
 SCHEMA = LabelSchema(FACTS, "f" * 64, {"tddfa3": "0"})
+VERSION = re.escape(pa.__version__)
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 
 
@@ -38,45 +40,44 @@ def some_rows() -> list[dict]:
 
 
 def some_part() -> bytes:
-    return encode_part(to_table(some_rows(), SCHEMA, {"chunk": {"number": 3}}))
+    return bytes(encode_part(to_table(some_rows(), SCHEMA, {"chunk": {"number": 3}})))
 
 
 def test_columns_and_types_are_those_that_are_documented() -> None:
     types = {c.name: str(c.type) for c in columns(FACTS)}
+    lengths = {c.name: c.length for c in columns(FACTS)}
     expected = {
-        "image_id": "string",
-        "image_width": "int32",
-        "n_faces": "int16",
-        "box": "fixed_size_list<item: float>[4]",
-        "crop_params": "fixed_size_list<item: double>[5]",
-        "coef_id": "fixed_size_list<item: float>[80]",
-        "coef_exp": "fixed_size_list<item: float>[64]",
-        "coef_sh": "fixed_size_list<item: float>[27]",
-        "points106": "fixed_size_list<item: float>[212]",
-        "camera_K": "fixed_size_list<item: float>[9]",
-        "ldm68": "fixed_size_list<item: float>[136]",
-        "ldm106_2d": "fixed_size_list<item: float>[212]",
-        "ldm134": "fixed_size_list<item: float>[268]",
-        "ldm68_visible": "fixed_size_list<item: bool>[68]",
-        "seg": "binary",
-        "masks_rle": "string",
-        "mesh_pca_uri": "string",
-        "texture_bytes": "int64",
+        "image_id": ("string", None),
+        "image_width": ("int32", None),
+        "n_faces": ("int16", None),
+        "box": ("list<element: float>", 4),
+        "crop_params": ("list<element: double>", 5),
+        "coef_id": ("list<element: float>", 80),
+        "coef_exp": ("list<element: float>", 64),
+        "coef_sh": ("list<element: float>", 27),
+        "points106": ("list<element: float>", 212),
+        "camera_K": ("list<element: float>", 9),
+        "ldm68": ("list<element: float>", 136),
+        "ldm106_2d": ("list<element: float>", 212),
+        "ldm134": ("list<element: float>", 268),
+        "ldm68_visible": ("list<element: bool>", 68),
+        "seg": ("binary", None),
+        "masks_rle": ("string", None),
+        "mesh_pca_uri": ("string", None),
+        "texture_bytes": ("int64", None),
     }
-    assert {name: types[name] for name in expected} == expected
+    assert {name: (types[name], lengths[name]) for name in expected} == expected
     assert len(types) == len(columns(FACTS))
 
 
 def test_list_sizes_follow_the_assets() -> None:
     facts = type(FACTS)(name="x", digest="y", coefficients={"id": 5}, landmarks={"68": 7, "106": 9})
-    types = {c.name: c.type for c in columns(facts)}
-    assert types["coef_id"].list_size == 5
-    assert types["ldm68"].list_size == 14
-    assert types["ldm106_2d"].list_size == 18
+    lengths = {c.name: c.length for c in columns(facts)}
+    assert (lengths["coef_id"], lengths["ldm68"], lengths["ldm106_2d"]) == (5, 14, 18)
 
 
 def test_what_is_written_reads_back() -> None:
-    table = read_part(some_part())
+    table = decode_part(some_part())
     assert table.column("status").to_pylist() == ["ok", "ok", "no_face", "decode_error"]
     assert table.column("n_faces").to_pylist() == [2, 2, 0, None]
     assert table.column("face_index").to_pylist() == [0, 1, None, None]
@@ -129,7 +130,7 @@ def test_the_file_says_what_its_columns_mean(tmp_path: Path) -> None:
     assert about["chunk"] == {"number": 3}
     assert about["plan"] == "f" * 64
     store = Store.open(str(tmp_path))
-    assert read_footer(store, "p.parquet", store.size_etag("p.parquet")[0]) == about
+    assert read_about(store, "p.parquet", store.size_etag("p.parquet")[0]) == about
 
 
 def test_a_footer_longer_than_the_first_read_is_read_in_full(
@@ -138,14 +139,72 @@ def test_a_footer_longer_than_the_first_read_is_read_in_full(
     (tmp_path / "p.parquet").write_bytes(some_part())
     monkeypatch.setattr("jobs.pipeline.parts._FOOTER_GUESS", 100)
     store = Store.open(str(tmp_path))
-    assert read_footer(store, "p.parquet", store.size_etag("p.parquet")[0])["counts"]["images"] == 3
+    assert read_about(store, "p.parquet", store.size_etag("p.parquet")[0])["counts"]["images"] == 3
+
+
+def test_nothing_but_parquets_own_types_is_written(tmp_path: Path) -> None:
+    """Before version 26 pyarrow cannot read fixed-size lists with nulls; here no file has any."""
+    path = tmp_path / "p.parquet"
+    path.write_bytes(some_part())
+    assert b"ARROW:schema" not in pq.read_metadata(path).metadata
+    found = {field.name: field.type for field in pq.read_schema(path)}
+    assert found == {c.name: c.type for c in columns(FACTS)}
+    assert not any(pa.types.is_fixed_size_list(kind) for kind in found.values())
+
+
+def test_a_null_list_holds_nothing(tmp_path: Path) -> None:
+    table = decode_part(some_part())
+    assert table["points106"].null_count == table.num_rows
+    assert len(table["ldm68"].combine_chunks().values) == 2 * 136
+    assert [None if box is None else len(box) for box in table["box"].to_pylist()] == [
+        4, 4, None, None,
+    ]  # fmt: skip
+
+
+def test_the_footer_holds_what_readers_filter_by_and_no_more() -> None:
+    """A PNG's least and greatest bytes help nobody."""
+    data = some_part()
+    group = pq.read_metadata(pa.BufferReader(data)).row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    kept = {c.path_in_schema for c in chunks if c.is_stats_set and c.statistics.has_min_max}
+    assert kept <= set(FILTERED)
+    assert {"image_id", "status", "yaw", "face_index"} <= kept
+    footer = int.from_bytes(data[-8:-4], "little")
+    assert footer < 25_000
+
+
+def test_lists_of_one_length_are_had_again_by_a_cast() -> None:
+    table = decode_part(some_part())
+    lengths = list_lengths(table.schema)
+    fixed = pa.schema(
+        [
+            pa.field(f.name, pa.list_(f.type.value_type, lengths[f.name]))
+            if f.name in lengths
+            else f
+            for f in table.schema
+        ]
+    )
+    assert table.cast(fixed).to_pylist() == table.to_pylist()
+
+
+def test_what_cannot_be_read_says_which_file_and_with_what(tmp_path: Path) -> None:
+    data = bytearray(some_part())
+    middle = data.index(b"PAR1") + 100
+    data[middle : middle + 400] = bytes(400)
+    (tmp_path / "p.parquet").write_bytes(data)
+    store = Store.open(str(tmp_path))
+    with pytest.raises(
+        UnreadableError, match=rf"p\.parquet: cannot read with pyarrow {pa.__version__}"
+    ):
+        read_part(store, "p.parquet")
+    assert read_about(store, "p.parquet", len(data))["counts"]["images"] == 3
 
 
 def test_a_file_cut_short_is_no_part(tmp_path: Path) -> None:
     (tmp_path / "p.parquet").write_bytes(some_part()[:-10])
     store = Store.open(str(tmp_path))
-    with pytest.raises(ValueError, match=r"p\.parquet"):
-        read_footer(store, "p.parquet", store.size_etag("p.parquet")[0])
+    with pytest.raises(UnreadableError, match=rf"p\.parquet: .* pyarrow {VERSION}: not a whole"):
+        read_about(store, "p.parquet", store.size_etag("p.parquet")[0])
 
 
 def test_parquet_of_others_has_no_metadata_of_ours() -> None:
@@ -165,12 +224,13 @@ def test_hugging_face_features_name_every_column() -> None:
     assert features["seg"]["dtype"] == "binary"
 
 
-def test_floats_are_split_into_byte_streams() -> None:
-    data = pq.ParquetFile(pa.BufferReader(some_part())).metadata.row_group(0)
-    kept = {data.column(i).path_in_schema: data.column(i) for i in range(data.num_columns)}
-    assert "BYTE_STREAM_SPLIT" in kept["coef_id.list.element"].encodings
-    assert "BYTE_STREAM_SPLIT" in kept["score"].encodings
-    assert kept["score"].compression == "ZSTD"
+def test_only_encodings_that_every_reader_knows() -> None:
+    """pyarrow 16.0 fails at nulls in byte streams that are split, as Spark 3 does at any."""
+    group = pq.read_metadata(pa.BufferReader(some_part())).row_group(0)
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    assert {chunk.compression for chunk in chunks} == {"ZSTD"}
+    known = {"PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY"}
+    assert {name for chunk in chunks for name in chunk.encodings} <= known
 
 
 def test_label_maps_are_lossless_pngs() -> None:
@@ -184,7 +244,7 @@ def test_duckdb_polars_and_pandas_read_it(tmp_path: Path) -> None:
     query = f"select list_sum(box::FLOAT[4]) from '{path}' where face_index = 1"
     assert duckdb.execute(query).fetchall() == [(4.0,)]
     assert pl.read_parquet(path)["ldm68"][0].len() == 136
-    assert pl.read_parquet(path).schema["box"] == pl.Array(pl.Float32, 4)
+    assert pl.read_parquet(path).schema["box"] == pl.List(pl.Float32)
     frame = pd.read_parquet(path)
     assert frame["status"].tolist()[2] == "no_face"
     np.testing.assert_array_equal(frame["box"][1], np.ones(4, np.float32))

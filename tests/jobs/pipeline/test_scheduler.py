@@ -26,7 +26,7 @@ from fakes import (
 from jobs.pipeline import scheduler as scheduling
 from jobs.pipeline.actor import Assignment
 from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.parts import read_part
+from jobs.pipeline.parts import decode_part
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import PoolSize
 from jobs.pipeline.run import open_run
@@ -57,8 +57,8 @@ def make_scheduler(
     run = open_run(config, engine)
     return Scheduler(
         run.shards,
-        Planner(config, run.schema, run.store, run.read_options),
-        Assignment(config, engine, run.schema, run.store, run.read_options, 1),
+        Planner(config, run.schema, run.store, run.layout, run.read_options),
+        Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, 1),
         size,
         limit=limit,
         **options,
@@ -77,7 +77,7 @@ def drive(scheduler: Scheduler, react: Callable[[Event], None] = lambda event: N
 def statuses(folder: Path) -> Counter[str]:
     """By status; fails when an image is there twice."""
     parts = sorted((folder / "out" / "annotations").rglob("*.parquet"))
-    table = pa.concat_tables([read_part(part.read_bytes()) for part in parts])
+    table = pa.concat_tables([decode_part(part.read_bytes()) for part in parts])
     ids = table.column("image_id").to_pylist()
     assert len(ids) == len(set(ids))
     return Counter(table.column("status").to_pylist())
