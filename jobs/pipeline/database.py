@@ -19,6 +19,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
+from jobs.pipeline.parts import read_part
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.schema import list_lengths
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
@@ -129,12 +130,23 @@ class Database:
         self.close()
 
     def _meaning(self, error: Exception) -> UserError:
-        """The storage's own error where there was one; DuckDB's message otherwise."""
+        """The storage's own error where there was one; DuckDB's message otherwise.
+
+        DuckDB names neither a file that is gone nor one whose pages are damaged, for which it has
+        no kind of error but the base of all: then the part files are looked through for it.
+        """
+        store = self._run.store
         if self._files.error is None and isinstance(error, self.duckdb.IOException):
             for part in self._run.parts:
-                if not self._run.store.exists(part.rel):
-                    uri = self._run.store.uri(part.rel)
+                if not store.exists(part.rel):
+                    uri = store.uri(part.rel)
                     return StoreError("not_found", uri, "this part file is no longer there")
+        if self._files.error is None and type(error) is self.duckdb.Error:
+            for part in self._run.parts:
+                try:
+                    read_part(store, part.rel)
+                except UserError as found:
+                    return found
         return self._files.error or UserError(str(error).replace(_SCHEME, ""))
 
     def _connect(self) -> duckdb.DuckDBPyConnection:

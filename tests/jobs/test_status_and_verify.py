@@ -9,42 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from fakes import NO_FACE, TWO_FACES, MeshEngine, write_images
+from fakes import NO_FACE, TWO_FACES, write_images
+from labelled import label
 
 from jobs import status, verify
-from jobs.pipeline.actor import Assignment, LabelActor
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.logs import RunLog
 from jobs.pipeline.parts import decode_part, encode_part
-from jobs.pipeline.planning import ChunkOrder, Planner
-from jobs.pipeline.run import open_run
 
 PART = "annotations/a/000000.parquet"
-
-
-def label(folder: Path, chunks: int | None = None, **options: Any) -> Path:
-    """Labels a run of two shards in this process; ``chunks`` leaves it half done."""
-    paths = (str(folder / "in"), str(folder / "out"))
-    config = LabelConfig(paths=paths, assets="x", chunk_images=4, meshes="pca", **options)
-    engine = MeshEngine()
-    run = open_run(config, engine)
-    actor = LabelActor()
-    actor.setup(Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, 2))
-    planner = Planner(config, run.schema, run.store, run.layout, run.read_options)
-    left = config.limit or None
-    orders: list[ChunkOrder] = []
-    for shard in run.shards:
-        plan = planner.plan(shard, left)
-        left = None if left is None else left - plan.images
-        orders += plan.pending
-    log = RunLog(run.store, run.id)
-    log.write("start")
-    for order in orders[:chunks]:
-        result = actor.label_chunk(order)
-        log.write("chunk", images=result.counts["images"], already_done=False)
-    log.write("end")
-    log.publish()
-    return folder / "out"
 
 
 @pytest.fixture

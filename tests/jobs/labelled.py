@@ -1,0 +1,39 @@
+"""Runs of the label job in this process, with a labeler that only pretends; no Ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fakes import MeshEngine
+
+from jobs.pipeline.actor import Assignment, LabelActor
+from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.logs import RunLog
+from jobs.pipeline.planning import ChunkOrder, Planner
+from jobs.pipeline.run import open_run
+
+
+def label(folder: Path, chunks: int | None = None, **options: Any) -> Path:
+    """Labels ``folder/in`` into ``folder/out``; ``chunks`` leaves it half done."""
+    paths = (str(folder / "in"), str(folder / "out"))
+    config = LabelConfig(paths=paths, assets="x", chunk_images=4, **{"meshes": "pca", **options})
+    engine = MeshEngine()
+    run = open_run(config, engine)
+    actor = LabelActor()
+    actor.setup(Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, 2))
+    planner = Planner(config, run.schema, run.store, run.layout, run.read_options)
+    left = config.limit or None
+    orders: list[ChunkOrder] = []
+    for shard in run.shards:
+        plan = planner.plan(shard, left)
+        left = None if left is None else left - plan.images
+        orders += plan.pending
+    log = RunLog(run.store, run.id)
+    log.write("start")
+    for order in orders[:chunks]:
+        result = actor.label_chunk(order)
+        log.write("chunk", images=result.counts["images"], already_done=False)
+    log.write("end")
+    log.publish()
+    return folder / "out"

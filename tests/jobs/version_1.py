@@ -1,0 +1,46 @@
+"""Runs as version 0.1 left them: names with ``%``, lists of a fixed size in the Arrow schema.
+
+Compared once with a run that version 0.1.0 itself made; ``tests/data/part-format-1.parquet`` is a
+part file of it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from labelled import label
+
+from jobs.pipeline import run
+from jobs.pipeline.parts import decode_part
+from jobs.pipeline.schema import METADATA_KEY, list_lengths
+
+
+def label_as_version_1(folder: Path, chunks: int | None = None, **options: Any) -> Path:
+    """:func:`labelled.label` by version 0.1."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "LAYOUT_VERSION", 1)
+        out = label(folder, chunks, **options)
+    for part in (out / "annotations").rglob("*.parquet"):
+        write_version_1(decode_part(part.read_bytes()), part)
+    return out
+
+
+def write_version_1(table: pa.Table, path: Path) -> None:
+    lengths = list_lengths(table.schema)
+    fields = [
+        pa.field(f.name, pa.list_(f.type.value_type, lengths[f.name])) if f.name in lengths else f
+        for f in table.schema
+    ]
+    about = json.loads(table.schema.metadata[METADATA_KEY]) | {"format": 1}
+    for field in fields:
+        if pa.types.is_fixed_size_list(field.type):
+            described = about["columns"][field.name]
+            length = described.pop("length")
+            described["type"] = f"fixed_size_list<item: {field.type.value_type}>[{length}]"
+    metadata = table.schema.metadata | {METADATA_KEY: json.dumps(about).encode()}
+    pq.write_table(table.cast(pa.schema(fields, metadata)), path, compression="zstd")
