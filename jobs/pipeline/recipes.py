@@ -6,6 +6,7 @@ storage through ``load_dataset`` itself, as ``docs/recipes.md`` shows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -88,14 +89,20 @@ def shape_of(name: str, size: int) -> tuple[int, ...]:
 
 
 def typed_features(schema: pa.Schema) -> datasets.Features:
-    """Features of the columns as they are stored, for ``load_dataset(..., features=...)``: masks
-    are images, the status is a class label, lists are sequences.
+    """Features of the columns for ``load_dataset(..., features=...)``: masks are images, the status
+    is a class label, lists have their lengths.
+
+    Args:
+        schema: of a part file, with its metadata.
 
     Raises:
         UnavailableError: the library ``datasets`` is not installed.
     """
     library = _datasets()
-    features = library.Features.from_arrow_schema(schema)
+    # Left to itself, the library takes a feature for a column of exactly its Arrow type only, and
+    # in the file no list has a length.
+    kept = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    features = library.Features.from_dict(kept)
     for name in MASKS:
         features[name] = library.Image()
     features["status"] = library.ClassLabel(names=list(STATUSES))

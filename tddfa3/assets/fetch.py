@@ -7,6 +7,7 @@ connection that drops is taken up again within a file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -20,6 +21,7 @@ from tddfa3.errors import AssetError, UnavailableError
 
 REPOSITORY = "Zidu-Wang/3DDFA-V3"
 FOLDER = "assets"
+_ATTEMPTS = 3
 
 _T = TypeVar("_T")
 
@@ -62,19 +64,23 @@ class Hub:
         """One file into ``folder``, under its path in the repository. Raises UnavailableError."""
         from huggingface_hub import hf_hub_download
 
-        return self._ask(
-            f"download {file.path}",
-            lambda: Path(
-                hf_hub_download(
-                    REPOSITORY,
-                    file.path,
-                    repo_type="dataset",
-                    revision=commit,
-                    local_dir=folder,
-                    endpoint=self.endpoint,
-                )
-            ),
-        )
+        def request() -> Path:
+            path = hf_hub_download(
+                REPOSITORY,
+                file.path,
+                repo_type="dataset",
+                revision=commit,
+                local_dir=folder,
+                endpoint=self.endpoint,
+            )
+            return Path(path)
+
+        # A call goes on where the one before broke off; older versions of the library leave it to
+        # their callers to call again.
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(UnavailableError):
+                return self._ask(f"download {file.path}", request)
+        return self._ask(f"download {file.path}", request)
 
     def _ask(self, what: str, request: Callable[[], _T]) -> _T:
         try:

@@ -166,6 +166,8 @@ def test_hugging_face_with_decoded_masks(folder: Path, faces: list[dict[str, Any
     names = run("Hugging Face datasets 2")
     assert len(names["faces"]) == FACES
     assert names["rows"].features["status"].names[:2] == ["ok", "no_face"]
+    assert names["rows"].features["ldm68"].length == 136
+    assert names["rows"].features["points106"].length == 212  # though all of them are null
     [row] = [row for row in faces if row["image_id"] == names["faces"][0]["image_id"]]
     np.testing.assert_array_equal(np.asarray(names["mask"]), decode_png(row["seg_visible"]))
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
+import s3fs
 from PIL import Image
 from seaweed import SECRET_KEY, SeaweedServer
 
 from jobs import report
+from jobs.pipeline.parts import read_part
 from jobs.pipeline.store import Store
 from jobs.verify import verify
 from tddfa3.assets.bundle import BUNDLE_JSON, AssetBundle
@@ -30,10 +35,23 @@ def tar_of_crops() -> bytes:
             encoded = io.BytesIO()
             pixels = noise.integers(0, 255, (224, 224, 3), np.uint8)
             Image.fromarray(pixels).save(encoded, "PNG")
-            member = tarfile.TarInfo(f"{number}.png")
+            member = tarfile.TarInfo(f"{number} é%20.png")
             member.size = encoded.tell()
             archive.addfile(member, io.BytesIO(encoded.getvalue()))
     return sink.getvalue()
+
+
+def assert_uris_open(output: str, endpoint: str, rows: list[dict[str, Any]]) -> None:
+    """OUTPUT's URL, a slash and the URI: by S3, and by HTTP as the server itself writes it."""
+    files = s3fs.S3FileSystem(endpoint_url=endpoint)
+    for row in rows:
+        for column in ("mesh_pca", "overlay"):
+            url, digest = f"{output}/{row[f'{column}_uri']}", row[f"{column}_sha256"]
+            assert hashlib.sha256(files.cat_file(url)).hexdigest() == digest
+            signed = files.sign(url)
+            assert f"/{row[f'{column}_uri']}?" in signed
+            with urlopen(signed) as reply:
+                assert hashlib.sha256(reply.read()).hexdigest() == digest
 
 
 @pytest.mark.slow
@@ -63,12 +81,16 @@ def test_everything_in_buckets(
     proof, unlisted = verify(output, s3_server.endpoint)
     assert (proof.problems, proof.missing, unlisted) == ([], [], 0)
 
+    store = Store.open(output, s3_endpoint=s3_server.endpoint)
+    [part] = [entry.rel for entry in store.list("annotations")]
+    assert_uris_open(output, s3_server.endpoint, read_part(store, part).to_pylist())
+
     page = tmp_path / "report.html"
     options = ["--out", str(page), "--assets", str(small_bundle.path)]
     assert report.main([output, *options, *door]) == 0
     html = page.read_text()
     assert html.count("crops.tar/0") > 0
-    written = [entry.rel for entry in Store.open(output, s3_endpoint=s3_server.endpoint).list()]
+    written = [entry.rel for entry in store.list()]
     assert any(name.startswith("_run/logs/") for name in written)
     said = [done.stdout, done.stderr, html]
     said += [s3_store.read(f"out/{rel}").decode("latin-1") for rel in written]

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -44,6 +45,8 @@ def test_common_formats_by_content_alone(fmt: str) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "CMYK", "YCbCr"])
 def test_modes_equal_what_pillow_converts_to(mode: str) -> None:
+    if mode == "YCbCr" and int(PIL.__version__.split(".")[0]) < 13:
+        pytest.skip("Pillow before 13 takes uncompressed YCbCr TIFFs for truncated ones")
     fmt = {"CMYK": "TIFF", "YCbCr": "TIFF"}.get(mode, "PNG")
     source = Image.fromarray(RGB).convert(mode)
     image, failure, *_ = decode(encoded(source, fmt))
