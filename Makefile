@@ -1,5 +1,7 @@
 # make demo   label a small input and show what comes out
 # make test   run the tests
+# make test-versions
+#             run tests with the oldest versions of all packages, and read labels with other programs
 # make bench  measure every stage, the library and the job on this machine
 # All need Python >= 3.10, pip and make; everything else is installed into .venv.
 PYTHON ?= python3
@@ -7,7 +9,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 LOG    := $(VENV)/install.log
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-versions lint bench clean
 .SILENT:
 
 demo: $(VENV)/demo.stamp
@@ -15,6 +17,9 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(PY) -m pytest
+
+test-versions: $(VENV)/test.stamp
+	$(PY) -m pytest -m versions tests/versions
 
 bench: $(VENV)/demo.stamp
 	$(PY) -m benchmarks

@@ -94,8 +94,10 @@ def to_camera(shape: Tensor, rotation: Tensor, trans: Tensor) -> Tensor:
             f"{tuple(trans.shape)} must be (B, V, 3), (B, 3, 3) and (B, 3) with one B"
         )
     # The flip of z is folded into the small operands, so that vertices are passed over only twice.
-    flip = rotation.new_tensor([1.0, 1.0, -1.0])
-    origin = rotation.new_tensor([0.0, 0.0, CAMERA_DISTANCE])
+    # Not new_tensor, which torch.func of PyTorch 2.4 cannot differentiate through.
+    dtype, device = rotation.dtype, rotation.device
+    flip = torch.tensor([1.0, 1.0, -1.0], dtype=dtype, device=device)
+    origin = torch.tensor([0.0, 0.0, CAMERA_DISTANCE], dtype=dtype, device=device)
     return (shape @ (rotation * flip)).add_((trans * flip + origin).unsqueeze(1))
 
 

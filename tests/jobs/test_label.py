@@ -110,7 +110,7 @@ def test_duckdb_polars_and_pandas_read_a_whole_run(tmp_path: Path, local_ray: No
         f"select status, count(distinct image_id), count(*) from '{parts}' group by 1 order by 1"
     )
     assert duckdb.execute(query).fetchall() == [("no_face", 1, 1), ("ok", 24, 25)]
-    assert pl.read_parquet(parts)["coef_id"].list.len().drop_nulls().unique().to_list() == [80]
+    assert pl.read_parquet(parts)["coef_id"].drop_nulls().list.len().unique().to_list() == [80]
     frame = pd.read_parquet(tmp_path / "out" / "annotations" / "s")
     assert Counter(frame["status"]) == {"ok": 25, "no_face": 1}
 

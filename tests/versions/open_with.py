@@ -8,6 +8,7 @@ row, are null. Needs nothing of the project's.
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import sys
 import tempfile
@@ -30,6 +31,12 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         ),
         "nulls": sum(row["points106"] is None for row in rows),
     }
+
+
+def digest(rows: list[dict[str, Any]]) -> str:
+    """Of every value of every column."""
+    text = json.dumps(rows, sort_keys=True, default=bytes.hex)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def pyarrow(files: list[str]) -> list[dict[str, Any]]:
@@ -147,4 +154,6 @@ CLIENTS: dict[str, Callable[[list[str]], list[dict[str, Any]]]] = {
 
 if __name__ == "__main__":
     found = sorted(glob.glob(f"{sys.argv[2]}/annotations/**/*.parquet", recursive=True))
-    print(json.dumps(summary(CLIENTS[sys.argv[1]](found))))
+    rows = CLIENTS[sys.argv[1]](found)
+    more = {"digest": digest(rows)} if sys.argv[1] == "pyarrow" else {}
+    print(json.dumps(summary(rows) | more))
