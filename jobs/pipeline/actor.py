@@ -27,7 +27,7 @@ from jobs.pipeline.layout import Layout
 from jobs.pipeline.loading import ImageLoader, LoadedImage, Stopwatch
 from jobs.pipeline.objects import ObjectWriter, image_files
 from jobs.pipeline.partial import by_key, read_partial, save_partial
-from jobs.pipeline.parts import encode_part, read_about, read_part
+from jobs.pipeline.parts import UnreadableError, encode_part, read_about, read_part
 from jobs.pipeline.planning import ChunkOrder
 from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
 from jobs.pipeline.schema import OK_STATUSES, LabelSchema
@@ -184,8 +184,10 @@ class LabelActor:
         store = self._task.store
         kept: dict[str, list[Row]] = {}
         if order.redo:
-            rows = read_part(store, self._task.layout.part(order.chunk)).to_pylist()
-            kept = by_key([row for row in rows if row["status"] in OK_STATUSES])
+            # Of a part file that cannot be read, nothing is kept.
+            with suppress(UnreadableError):
+                rows = read_part(store, self._task.layout.part(order.chunk)).to_pylist()
+                kept = by_key([row for row in rows if row["status"] in OK_STATUSES])
         if order.partial:
             kept |= read_partial(store, self._task.layout.partial(order.chunk), order.shard)
         return kept

@@ -33,9 +33,18 @@ _ARROW_SCHEMA, _PASSED_OVER = b"ARROW:schema", b"arrow:schema"
 class UnreadableError(UserError):
     """A Parquet file of an output is there, but this reader makes nothing of it."""
 
-    def __init__(self, uri: str, error: Exception) -> None:
-        reason = str(error).partition("\n")[0]
-        super().__init__(f"{uri}: cannot read with pyarrow {pa.__version__}: {reason}")
+    def __init__(self, uri: str, reason: str) -> None:
+        # What pickle makes it of again.
+        super().__init__(uri, reason)
+        self.uri = uri
+        self.reason = reason
+
+    @classmethod
+    def of(cls, uri: str, error: Exception) -> UnreadableError:
+        return cls(uri, f"cannot read with pyarrow {pa.__version__}: {str(error).splitlines()[0]}")
+
+    def __str__(self) -> str:
+        return f"{self.uri}: {self.reason}"
 
 
 def encode_part(
@@ -101,7 +110,7 @@ def read_part(
     try:
         return decode_part(data, columns, where)
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise UnreadableError(store.uri(rel), error) from None
+        raise UnreadableError.of(store.uri(rel), error) from None
 
 
 def read_about(store: Store, rel: str, size: int) -> dict[str, Any]:
@@ -110,7 +119,7 @@ def read_about(store: Store, rel: str, size: int) -> dict[str, Any]:
     try:
         return read_metadata(read_schema(store, rel, size))
     except (ValueError, KeyError) as error:
-        raise UnreadableError(store.uri(rel), error) from None
+        raise UnreadableError.of(store.uri(rel), error) from None
 
 
 def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
@@ -130,7 +139,7 @@ def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
     except StoreError:
         raise
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise UnreadableError(store.uri(rel), error) from None
+        raise UnreadableError.of(store.uri(rel), error) from None
 
 
 def _without_arrow_schema(data: bytes | memoryview) -> bytes | memoryview:

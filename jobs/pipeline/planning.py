@@ -10,7 +10,7 @@ from jobs.pipeline.chunks import Chunk, cut
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.index import load_index, save_index
 from jobs.pipeline.layout import Layout
-from jobs.pipeline.parts import encode_part, read_about
+from jobs.pipeline.parts import UnreadableError, encode_part, read_about
 from jobs.pipeline.rows import ImageRecord, to_table
 from jobs.pipeline.schema import IMAGE_FAILURES, LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, ShardIndex, index_shard
@@ -133,7 +133,10 @@ class Planner:
             return True
         if not (was_broken or self.config.retry_failed):
             return False
-        footer = read_about(self.store, rel, parts[rel])
+        try:
+            footer = read_about(self.store, rel, parts[rel])
+        except UnreadableError:
+            return True
         # The last chunk of a shard that was cut short may have more images by now.
         grown = footer["chunk"]["count"] != chunk.count
         return grown or any(footer["counts"]["status"].get(s) for s in IMAGE_FAILURES)

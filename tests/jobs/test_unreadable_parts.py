@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from fakes import write_images
 from labelled import label
 
 from jobs import card, compact, export, query, report, status, verify
+from jobs.pipeline.parts import UnreadableError
 from jobs.pipeline.recipes import FaceTensors
 from tddfa3.errors import UserError
 
@@ -86,6 +88,26 @@ def test_a_status_names_it_where_its_footer_is_damaged(
     damaged = (broken / PART).read_bytes()[-4:] != b"PAR1"
     assert status.main([str(broken)]) == (3 if damaged else 0)
     assert (f"{PART}: cannot read with pyarrow" in capsys.readouterr().out) == damaged
+
+
+def test_the_way_out_is_to_delete_it(broken: Path) -> None:
+    label(broken.parent)
+    assert verify.main([str(broken)]) == 1, "what is committed is left alone"
+    (broken / PART).unlink()
+    label(broken.parent)
+    assert verify.main([str(broken)]) == 0
+
+
+@pytest.mark.parametrize("broken", [cut], indirect=True)
+def test_retry_failed_takes_its_images_for_failed(broken: Path) -> None:
+    label(broken.parent, retry_failed=True)
+    assert verify.main([str(broken)]) == 0
+
+
+def test_the_error_passes_between_processes() -> None:
+    error = UnreadableError.of("s3://b/x.parquet", ValueError("bad\nmore"))
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == f"s3://b/x.parquet: cannot read with pyarrow {pa.__version__}: bad"
 
 
 def test_training_code_gets_an_error_that_names_it(broken: Path) -> None:
