@@ -14,7 +14,7 @@ from typing import Any
 
 import open_with
 import pytest
-from venvs import Venvs, run
+from venvs import ROOT, Venvs, run
 
 HERE = Path(__file__).resolve().parent
 OPEN_WITH = str(HERE / "open_with.py")
@@ -30,6 +30,11 @@ BOTH = pytest.mark.parametrize("kind", ["output", "compaction"])
 def folder(kind: str, request: pytest.FixtureRequest) -> Path:
     path: Path = request.getfixturevalue(kind)
     return path
+
+
+def clients(venvs: Venvs) -> str:
+    """A Python with all of them: Daft holds pyarrow at a version before 26."""
+    return venvs.python([*LIBRARIES, *(["pyspark"] if JAVA else [])])
 
 
 def expected(folder: Path) -> dict[str, Any]:
@@ -56,12 +61,31 @@ def test_nothing_but_pyarrow(folder: Path, venvs: Venvs, version: str) -> None:
 def test_clients(folder: Path, venvs: Venvs, client: str) -> None:
     if client == "spark" and not JAVA:
         pytest.skip("there is no Java")
-    python = venvs.python([*LIBRARIES, *(["pyspark"] if JAVA else [])])
     wanted = expected(folder)
     del wanted["digest"]
-    found = json.loads(run([python, OPEN_WITH, client, str(folder)]).splitlines()[-1])
+    found = json.loads(run([clients(venvs), OPEN_WITH, client, str(folder)]).splitlines()[-1])
     assert found.pop("first") == pytest.approx(wanted.pop("first"), rel=1e-6)
     assert found == wanted
+
+
+@pytest.mark.parametrize("recipes", [["Lists of one length"], ["Lists of one length", "LanceDB"]])
+def test_recipes(output: Path, venvs: Venvs, tmp_path: Path, recipes: list[str]) -> None:
+    """Those of docs/recipes.md that need none of the project's code; with pyarrow before 26."""
+    (tmp_path / "labels").symlink_to(output)
+    text = (ROOT / "docs" / "recipes.md").read_text()
+    code = [f"## {name}\n" for name in recipes]
+    code = [
+        text.partition(head)[2].partition("```python\n")[2].partition("```")[0] for head in code
+    ]
+    checks = {
+        "Lists of one length": "assert arrays.to_pylist() == table.to_pylist()\n"
+        "assert arrays.schema.field('ldm68').type.list_size == 136\n"
+        "assert frame['ldm68'].dtype == pl.Array(pl.Float32, 136)\n"
+        "assert frame['points106'].null_count() == frame.height",
+        "LanceDB": "assert alike.count_rows() == len(nearest) == 2\n"
+        "assert nearest[0]['image_id'] == faces['image_id'][0].as_py()",
+    }
+    run([clients(venvs), "-c", "\n".join([*code, *map(checks.get, recipes)])], cwd=tmp_path)
 
 
 @BOTH
