@@ -41,7 +41,8 @@ class UnreadableError(UserError):
 
     @classmethod
     def of(cls, uri: str, error: Exception) -> UnreadableError:
-        return cls(uri, f"cannot read with pyarrow {pa.__version__}: {str(error).splitlines()[0]}")
+        reason = str(error).partition("\n")[0]
+        return cls(uri, f"cannot read with pyarrow {pa.__version__}: {reason}")
 
     def __str__(self) -> str:
         return f"{self.uri}: {self.reason}"
@@ -147,9 +148,14 @@ def _without_arrow_schema(data: bytes | memoryview) -> bytes | memoryview:
     view = memoryview(data)
     start = len(view) - _footer_size(view)
     footer = bytes(view[max(0, start) :])
+    # A key of an image may be called so, too; then parsing the footer tells.
     if _ARROW_SCHEMA not in footer:
         return data
-    return bytes(view[:start]) + footer.replace(_ARROW_SCHEMA, _PASSED_OVER, 1)
+    if _ARROW_SCHEMA not in pq.read_metadata(pa.BufferReader(_MAGIC + footer)).metadata:
+        return data
+    # Nothing but metadata follows, so the last one is the key.
+    before, _, after = footer.rpartition(_ARROW_SCHEMA)
+    return b"".join([view[:start], before, _PASSED_OVER, after])
 
 
 def _kept(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from fakes import NO_FACE, png
@@ -65,6 +67,18 @@ def test_a_run_goes_on_under_its_names(folder: Path, capsys: pytest.CaptureFixtu
     assert status.main([str(out)]) == 0
     old, new = (pq.read_schema(out / rel).field("box").type for rel in parts(out))
     assert (pa.types.is_fixed_size_list(old), pa.types.is_list(new)) == (True, True)
+
+
+def test_an_image_may_be_called_like_the_metadata(tmp_path: Path) -> None:
+    """Reading passes over a key of the file's metadata, and changes nothing else of it."""
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    (tmp_path / "in" / "a" / "ARROW:schema").with_suffix(".png").write_bytes(png())
+    for labelled in (label, label_as_version_1):
+        out = labelled(tmp_path)
+        [path] = (out / "annotations").rglob("*.parquet")
+        where = pc.field("key") == "ARROW:schema.png"
+        assert decode_part(path.read_bytes(), ["key"], where).num_rows == 1
+        shutil.rmtree(out)
 
 
 def test_a_run_that_is_done_has_nothing_to_do(folder: Path) -> None:
