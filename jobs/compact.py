@@ -117,7 +117,7 @@ def begin(run: LabelledRun, dest: Store, plan: CompactionPlan) -> None:
         raise UserError(
             f"DEST {dest.url} holds the compaction of {before['source_parts']:,} part files of "
             f"{before['source']}; now there are {len(run.parts):,} of {run.store.url}, or other "
-            "options: give another DEST"
+            "options, or it was begun by version 0.1: give another DEST"
         )
     for folder in (INDEX_FOLDER, SUPERSEDED):
         for entry in run.store.list(folder):

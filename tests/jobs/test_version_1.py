@@ -14,6 +14,7 @@ from labelled import label
 from version_1 import label_as_version_1
 
 from jobs import compact, export, query, status, verify
+from jobs.pipeline import compacting
 from jobs.pipeline.parts import decode_part
 from jobs.pipeline.recipes import FaceTensors, typed_faces
 from jobs.pipeline.schema import list_lengths
@@ -112,6 +113,22 @@ def test_a_compaction_is_of_the_present_format(
     assert not any(pa.types.is_fixed_size_list(field.type) for field in table.schema)
     assert list_lengths(table.schema)["ldm68"] == 136
     assert len(FaceTensors(str(dest), ["ldm68"])) == len(FaceTensors(str(out), ["ldm68"])) == 5
+
+
+def test_a_compaction_that_it_began_is_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, dest = label_as_version_1(folder), tmp_path / "dest"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compacting, "FORMAT_VERSION", 1)
+        assert compact.main([str(out), str(dest)]) == 0
+    before = {path: path.read_bytes() for path in dest.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert compact.main([str(out), str(dest)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "begun by version 0.1: give another DEST" in said
+    assert {path: path.read_bytes() for path in dest.rglob("*") if path.is_file()} == before
 
 
 def test_programs_read_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
