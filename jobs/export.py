@@ -122,16 +122,18 @@ def check_assets(assets: str, run: LabelledRun) -> None:
 def progress(reports: Iterable[BatchReport], work: Sequence[Batch]) -> Iterator[BatchReport]:
     """Passes reports on and shows how far they are, on stderr."""
     console = Console(stderr=True)
+    # Before version 14.3 rich ends even a bar that it does not show with an empty line.
+    console.quiet = not console.is_terminal
     total = sum(len(batch.picks) for batch in work)
     columns = ("faces", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     started = said = time.monotonic()
     done = 0
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=console.quiet) as bar:
         task = bar.add_task("export", total=total)
         for report in reports:
             done += report.faces + len(report.failures)
             bar.update(task, completed=done)
-            if not console.is_terminal and time.monotonic() - said > 5:
+            if console.quiet and time.monotonic() - said > 5:
                 said = time.monotonic()
                 rate = done / (said - started)
                 print(f"{done:,} of {total:,} faces, {rate:.1f}/s", file=sys.stderr, flush=True)
