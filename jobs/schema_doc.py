@@ -153,7 +153,8 @@ def _version_1() -> str:
 Part files of tddfa3 0.1 say `fixed_size_list` in their Arrow schema. Before version 26 pyarrow
 cannot read such lists where one of them is null, nor can what is built on it (pandas, `datasets`,
 LanceDB). The programs here read them with any pyarrow, and continue such a run; its new part files
-are of version 2. `python -m jobs.compact OUTPUT DEST` writes all of it anew in version 2.
+are of version 2. DuckDB and pyarrow 26 read a folder that holds both versions; Polars refuses it.
+`python -m jobs.compact OUTPUT DEST` writes all of it anew in version 2.
 
 Names of files and folders of such a run keep `%` where others have `~`, in what is added to it,
 too: `a b.jpg` is called `a%20b.jpg`, which a URL has to write as `a%2520b.jpg`."""
