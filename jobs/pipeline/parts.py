@@ -13,15 +13,17 @@ of a file, and pyarrow 16.0 and older Sparks cannot read it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.pipeline.schema import FILTERED, read_metadata
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.store import Store
 from tddfa3.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
 
 # A few text columns repeat themselves; float lists gain nothing from a dictionary.
 _DICTIONARY = ["shard", "status", "error"]
@@ -74,7 +76,9 @@ def encode_part(
         # Left out together with the Arrow schema, unless it is added by itself.
         writer.add_key_value_metadata(table.schema.metadata)
     data = memoryview(sink.getvalue())
-    rows = decode_part(data).num_rows
+    # By batches: a large file is not held a second time.
+    batches = pq.ParquetFile(pa.BufferReader(data)).iter_batches()
+    rows = sum(batch.num_rows for batch in batches)
     if rows != table.num_rows:
         raise ValueError(f"part file reads back {rows} rows of {table.num_rows}")
     return data
@@ -137,8 +141,6 @@ def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
         footer = _without_arrow_schema(_MAGIC + tail[-needed:])
         schema = pq.read_schema(pa.BufferReader(footer))
         return schema.with_metadata(_kept(schema.metadata))
-    except StoreError:
-        raise
     except (ValueError, OSError, pa.ArrowException) as error:
         raise UnreadableError.of(store.uri(rel), error) from None
 

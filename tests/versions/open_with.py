@@ -57,7 +57,7 @@ def pandas(files: list[str]) -> list[dict[str, Any]]:
 
 
 def _missing(value: Any) -> bool:
-    return value is None or value != value if isinstance(value, (float, type(None))) else False
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def datasets(files: list[str]) -> list[dict[str, Any]]:
