@@ -18,7 +18,7 @@ from jobs.pipeline.objects import image_files
 from jobs.pipeline.parts import encode_part
 from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
 from jobs.pipeline.schema import LabelSchema
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.detection import Mtcnn, RetinaFace
 from tddfa3.detection.mtcnn import Cascade
 from tddfa3.labeler import FaceLabeler

@@ -19,7 +19,7 @@ from jobs.pipeline.objects import image_files
 from jobs.pipeline.parts import encode_part
 from jobs.pipeline.rows import ImageRecord, image_rows, to_table
 from jobs.pipeline.schema import LabelSchema
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.camera import clip_space
 from tddfa3.coefficients import split
 from tddfa3.crop import crop_image, estimate_crop

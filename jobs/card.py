@@ -22,7 +22,7 @@ from jobs.pipeline.layout import CARD, COMPACTION
 from jobs.pipeline.parts import read_about, read_part
 from jobs.pipeline.reading import DONE, LabelledRun, Progress, exit_code
 from jobs.pipeline.schema import Column, columns, type_name
-from jobs.pipeline.store import Entry
+from jobs.pipeline.storage.store import Entry
 from tddfa3.errors import UserError
 
 SAMPLED_PARTS = 64

@@ -28,7 +28,7 @@ from jobs.pipeline.reading import (
     exit_code,
     say_if_unfinished,
 )
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
 

@@ -16,8 +16,8 @@ import tyro
 from jobs.pipeline.database import MACROS, VIEWS, Database
 from jobs.pipeline.query_formats import WRITERS, print_table
 from jobs.pipeline.reading import DONE, STOPPED, LabelledRun, exit_code, say_if_unfinished
-from jobs.pipeline.spool import spooled
-from jobs.pipeline.store import locate
+from jobs.pipeline.storage.spool import spooled
+from jobs.pipeline.storage.store import locate
 from tddfa3.errors import UserError
 
 Format = Literal["table", "csv", "json", "parquet", "arrow"]

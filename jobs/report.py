@@ -17,7 +17,7 @@ import tyro
 
 from jobs.pipeline.database import Database
 from jobs.pipeline.reading import DONE, INCOMPLETE, LabelledRun, exit_code, say_if_unfinished
-from jobs.pipeline.store import locate
+from jobs.pipeline.storage.store import locate
 from jobs.report_page import facts, gallery, meshes
 from jobs.report_page.gallery import Name, Row
 from jobs.report_page.pictures import Picture, PictureMaker

@@ -20,7 +20,7 @@ from jobs.pipeline.ledger import Counts, footers, ledgers, open_output
 from jobs.pipeline.progress import duration
 from jobs.pipeline.reading import exit_code
 from jobs.pipeline.schema import OK_STATUSES
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
 DONE, INCOMPLETE = 0, 3

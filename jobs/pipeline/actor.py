@@ -32,7 +32,7 @@ from jobs.pipeline.planning import ChunkOrder
 from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
 from jobs.pipeline.schema import OK_STATUSES, LabelSchema
 from jobs.pipeline.shards import Member, ReadOptions, read_members
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 if TYPE_CHECKING:
     from tddfa3.face import Face

@@ -25,7 +25,7 @@ from jobs.pipeline.parts import encode_part, read_about, read_part
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.rows import count
 from jobs.pipeline.schema import FORMAT_VERSION, METADATA_KEY, read_metadata
-from jobs.pipeline.store import Entry, Store
+from jobs.pipeline.storage.store import Entry, Store
 
 PARALLEL_READS = 16
 ROWS_PER_GROUP = 8192

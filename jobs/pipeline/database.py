@@ -1,6 +1,6 @@
 """An output as a DuckDB database: views over its part files, macros for its columns.
 
-DuckDB reads the part files through :class:`jobs.pipeline.store.Store`: credentials never reach its
+DuckDB reads the part files through :class:`jobs.pipeline.storage.store.Store`: credentials never reach its
 settings, its SQL or its messages, and no extension has to be loaded for S3.
 """
 
@@ -23,7 +23,7 @@ from jobs.pipeline.parts import read_part
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.schema import list_lengths
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 from tddfa3.errors import UnavailableError, UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs.pipeline.store import Store, StoreError, locate
+from jobs.pipeline.storage.store import Store, StoreError, locate
 from tddfa3.errors import UserError
 
 Status = Literal["ok", "warning", "failed"]
@@ -218,7 +218,7 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
 
 def check_assets(url: str, endpoint: str | None) -> Check:
     """Reads every file of the bundle, or of this machine's copy of it, and compares its digest."""
-    from jobs.pipeline.asset_cache import local_bundle
+    from jobs.pipeline.storage.asset_cache import local_bundle
     from tddfa3.assets.bundle import AssetBundle, file_sha256
 
     bundle = AssetBundle.load(local_bundle(url, endpoint))

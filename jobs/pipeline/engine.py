@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jobs.pipeline.asset_cache import local_bundle
 from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.storage.asset_cache import local_bundle
 from tddfa3.errors import UnavailableError, UserError
 
 COEFFICIENTS = ("id", "exp", "alb", "angle", "sh", "trans")

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.pipeline.export_files import Item
-from jobs.pipeline.spool import spooled
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.spool import spooled
+from jobs.pipeline.storage.store import Store
 from tddfa3.rle import encode_label_map, rle_area
 
 COCO_FILE = "masks.coco.json"

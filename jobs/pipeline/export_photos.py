@@ -20,7 +20,7 @@ from jobs.pipeline.layout import Layout
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.run import read_options
 from jobs.pipeline.shards import Member, ReadOptions, ShardReadError, read_members
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 _SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
 _INDEXES_HELD = 8

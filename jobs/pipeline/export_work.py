@@ -26,8 +26,8 @@ from jobs.pipeline.layout import Layout
 from jobs.pipeline.parts import UnreadableError, read_part
 from jobs.pipeline.schema import read_metadata
 from jobs.pipeline.shards import ReadOptions
-from jobs.pipeline.spool import spooled
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.spool import spooled
+from jobs.pipeline.storage.store import Store, StoreError
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.from_row import FaceNumbers, FaceRebuilder
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from jobs.pipeline.chunks import Chunk, cut
 from jobs.pipeline.shards import Member, Shard, ShardIndex
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 FORMAT = 1
 KEY = b"tddfa3_index"

@@ -15,7 +15,7 @@ from jobs.pipeline.layout import INDEX_FOLDER, MANIFEST, Layout
 from jobs.pipeline.parts import UnreadableError, read_about, read_schema
 from jobs.pipeline.planning import first_images
 from jobs.pipeline.run import read_manifest
-from jobs.pipeline.store import Entry, Store, StoreError
+from jobs.pipeline.storage.store import Entry, Store, StoreError
 from tddfa3.errors import UserError
 
 PARALLEL = 16

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.pipeline.layout import LOGS
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 _RECORDS_PER_FILE = 5000
 _SECONDS_BETWEEN = 5.0

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.loading import Stopwatch
 from jobs.pipeline.rows import Row
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 if TYPE_CHECKING:
     from tddfa3.face import Face

@@ -15,7 +15,7 @@ from jobs.pipeline.parts import decode_part, encode_part
 from jobs.pipeline.rows import Row, to_table
 from jobs.pipeline.schema import LabelSchema, read_metadata
 from jobs.pipeline.shards import Shard
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 
 def save_partial(

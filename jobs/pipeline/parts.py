@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.pipeline.schema import FILTERED, read_metadata
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from jobs.pipeline.parts import UnreadableError, encode_part, read_about
 from jobs.pipeline.rows import ImageRecord, to_table
 from jobs.pipeline.schema import IMAGE_FAILURES, LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, ShardIndex, index_shard
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
 _MOST_GENERATIONS = 1000

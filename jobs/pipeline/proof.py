@@ -18,7 +18,7 @@ from jobs.pipeline.ledger import PARALLEL, ShardLedger
 from jobs.pipeline.parts import UnreadableError, read_part
 from jobs.pipeline.rows import count
 from jobs.pipeline.schema import OBJECT_COLUMNS, OK_STATUSES, STATUSES, read_metadata
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 _ROW_COLUMNS = ["image_id", "shard", "key", "status", "n_faces", "face_index"]
 

@@ -30,7 +30,7 @@ from jobs.pipeline.layout import (
 from jobs.pipeline.parts import UnreadableError, read_about, read_schema
 from jobs.pipeline.run import read_manifest
 from jobs.pipeline.schema import LabelSchema, read_metadata
-from jobs.pipeline.store import Entry, Store, StoreError
+from jobs.pipeline.storage.store import Entry, Store, StoreError
 from tddfa3.errors import UserError
 
 DONE, UNUSABLE, INCOMPLETE, STOPPED = 0, 2, 3, 4

@@ -26,7 +26,7 @@ from jobs.pipeline.engine import AssetFacts, Engine
 from jobs.pipeline.layout import LAYOUT_VERSION, LAYOUT_VERSIONS, MANIFEST, Layout
 from jobs.pipeline.schema import LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, list_shards
-from jobs.pipeline.store import Store, parse_url
+from jobs.pipeline.storage.store import Store, parse_url
 from tddfa3.errors import UserError
 
 # What pixels and numbers go through: another version of it may give other last digits.

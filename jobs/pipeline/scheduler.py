@@ -34,7 +34,7 @@ from jobs.pipeline.pool import (
     start_actor,
 )
 from jobs.pipeline.shards import Shard
-from jobs.pipeline.store import StoreError
+from jobs.pipeline.storage.store import StoreError
 from jobs.pipeline.watchdog import Watchdog
 from jobs.pipeline.work import (
     MOST_ERRORS,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from jobs.pipeline.export_photos import Photo, PhotoReader, photo_options
 from jobs.pipeline.parts import read_about
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.store import StoreError
+from jobs.pipeline.storage.store import StoreError
 from tddfa3.crop import CropTransform, crop_image
 from tddfa3.errors import UserError
 

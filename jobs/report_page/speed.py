@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.pipeline.layout import LOGS
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 _MOST_BUCKETS = 120
 _MOST_ACTORS_SHOWN = 32

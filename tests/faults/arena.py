@@ -20,7 +20,7 @@ from shared_ray import program_environment
 
 from jobs.label import main
 from jobs.pipeline.parts import read_part
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 from jobs.verify import verify
 
 PROGRAM = str(Path(__file__).with_name("label_with_faults.py"))

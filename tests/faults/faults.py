@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from fakes import MeshEngine
 
-from jobs.pipeline import store_local
 from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage import local as store_local
+from jobs.pipeline.storage.store import Store
 
 #: Points of a chunk's commit, in their order.
 COMMIT_STEPS = (

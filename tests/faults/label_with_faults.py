@@ -17,7 +17,7 @@ import faults
 from jobs.label import main
 from jobs.pipeline.layout import MANIFEST
 from jobs.pipeline.reporting import Reporter
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from jobs.pipeline.work import ChunkDone, Event, ShardPlanned
 
 DRIVER_STEPS = (

@@ -14,7 +14,7 @@ from scenarios import MOST_STARTS, SLOW, the_same_command_finishes, truncated_ta
 from seaweed import SeaweedServer
 from shared_ray import WORKER_ENVIRONMENT
 
-from jobs.pipeline.store_s3 import S3Objects
+from jobs.pipeline.storage.s3 import S3Objects
 
 BUCKET = "faults"
 

@@ -19,7 +19,7 @@ from jobs.pipeline.actor import BATCHES_AHEAD, Assignment, LabelActor
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.run import open_run
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 MIB = 2**20
 CHUNKS = 200

@@ -26,7 +26,7 @@ from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import AssetFacts, mesh_sources
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.shards import Shard, ShardIndex
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.crop import CropTransform
 from tddfa3.mesh import FaceMesh
 

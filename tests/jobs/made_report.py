@@ -11,7 +11,7 @@ import pyarrow as pa
 from jobs import report
 from jobs.pipeline.parts import encode_part, read_part
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 MANY = 100_000
 _PARTS = 5

@@ -13,7 +13,7 @@ import torch
 
 from jobs import doctor
 from jobs.pipeline import doctor_checks as checks
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 

@@ -21,7 +21,7 @@ from jobs.pipeline.layout import Layout
 from jobs.pipeline.parts import decode_part, encode_part
 from jobs.pipeline.schema import list_lengths
 from jobs.pipeline.shards import list_shards
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.assets.bundle import AssetBundle
 
 

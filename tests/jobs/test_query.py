@@ -285,7 +285,7 @@ def test_through_the_store_alone(
 ) -> None:
     """A store that is no local folder gives the same rows."""
     monkeypatch.setenv("TDDFA3_ALLOW_MEMORY", "1")
-    from jobs.pipeline.store import Store
+    from jobs.pipeline.storage.store import Store
 
     memory = Store.open(f"memory:{tmp_path.name}")
     for entry in Store.open(str(output)).list():

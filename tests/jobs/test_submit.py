@@ -160,7 +160,7 @@ def test_the_default_assets_are_sent_where_they_are_wanted(
     # The code finds them beside itself, wherever the cluster unpacks both.
     submit.copy_code(tmp_path, "open")
     found = subprocess.run(
-        [sys.executable, "-c", "from jobs.pipeline.asset_cache import local_bundle as f;"
+        [sys.executable, "-c", "from jobs.pipeline.storage.asset_cache import local_bundle as f;"
          "print(f('open'))"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True, text=True, check=True,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer, find_binary
 
-from jobs.pipeline.store import Store
-from jobs.pipeline.store_s3 import S3Objects
+from jobs.pipeline.storage.s3 import S3Objects
+from jobs.pipeline.storage.store import Store
 
 BUCKET = "tests"
 _NUMBERS = itertools.count()

@@ -8,7 +8,7 @@ import pytest
 from fault_proxy import Fault, FaultProxy
 from seaweed import SeaweedServer
 
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 DATA = b"0123456789" * 20_000
 

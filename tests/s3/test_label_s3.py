@@ -20,7 +20,7 @@ from seaweed import SECRET_KEY, SeaweedServer
 
 from jobs import report
 from jobs.pipeline.parts import read_part
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from jobs.verify import verify
 from tddfa3.assets.bundle import BUNDLE_JSON, AssetBundle
 

@@ -11,7 +11,7 @@ from seaweed import SECRET_KEY, SeaweedServer
 
 from jobs import card, compact, export, query
 from jobs.pipeline.parts import decode_part
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 PART = Path(__file__).resolve().parent.parent / "data" / "part-format-1.parquet"
 

@@ -24,8 +24,8 @@ from jobs.pipeline.shards import (
     list_shards,
     read_members,
 )
-from jobs.pipeline.store import Store, StoreError
-from jobs.pipeline.store_s3 import S3Objects
+from jobs.pipeline.storage.s3 import S3Objects
+from jobs.pipeline.storage.store import Store, StoreError
 from tddfa3.errors import UserError
 
 CONTENT = {f"{number:04d}.jpg": b"picture %d " % number * 50 for number in range(40)}

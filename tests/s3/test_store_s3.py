@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 
 def test_what_is_published_is_read_back_whole_and_by_range(s3_store: Store) -> None:

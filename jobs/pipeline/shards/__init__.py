@@ -21,7 +21,7 @@ from jobs.pipeline.shards.model import (
     ShardKind,
     ShardReadError,
 )
-from jobs.pipeline.store import StoreError, locate
+from jobs.pipeline.storage.store import StoreError, locate
 
 __all__ = [
     "ROOT_ID",
@@ -51,7 +51,7 @@ def index_shard(shard: Shard, options: ReadOptions | None = None) -> ShardIndex:
     stands in the index's ``error``, beside the members found before that point.
 
     Raises:
-        StoreError: fatal kinds only (see :data:`jobs.pipeline.store.FATAL_KINDS`).
+        StoreError: fatal kinds only (see :data:`jobs.pipeline.storage.store.FATAL_KINDS`).
     """
     options = options or ReadOptions()
     try:

@@ -18,7 +18,7 @@ from jobs.pipeline.shards.model import (
     with_unique_keys,
 )
 from jobs.pipeline.shards.patterns import compile_pattern
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 #: Requests under way at once when every image is an object of its own.
 PARALLEL_READS = 16

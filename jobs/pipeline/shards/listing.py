@@ -14,7 +14,7 @@ from jobs.pipeline.layout import MANIFEST
 from jobs.pipeline.shards import patterns, uri_list
 from jobs.pipeline.shards.folder import FolderDigest
 from jobs.pipeline.shards.model import ReadOptions, Shard, ShardKind, is_image_name, printable
-from jobs.pipeline.store import Store, locate, parse_url
+from jobs.pipeline.storage.store import Store, locate, parse_url
 from tddfa3.errors import UserError
 
 _ARCHIVES: dict[str, ShardKind] = {

@@ -25,7 +25,7 @@ class ReadOptions:
     """How shards are read; picklable, part of a run's configuration.
 
     Attributes:
-        s3_endpoint: as for :class:`jobs.pipeline.store.Store`.
+        s3_endpoint: as for :class:`jobs.pipeline.storage.store.Store`.
         image_column: the column of Parquet shards that holds the images; None: find it.
         max_member_bytes: larger members become rows with an error and are never read.
     """

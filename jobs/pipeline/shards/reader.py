@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from jobs.pipeline.shards.model import MIB, Member
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 #: One read-ahead: from S3 a request costs about as long as a few MiB take to arrive.
 REMOTE_BLOCK = 8 * MIB

@@ -17,7 +17,7 @@ import zstandard
 from jobs.pipeline.shards.model import MIB, ReadOptions, Shard
 from jobs.pipeline.shards.parking import Parking
 from jobs.pipeline.shards.reader import RangeReader
-from jobs.pipeline.store import locate
+from jobs.pipeline.storage.store import locate
 
 Compression = Literal["gzip", "zstd"]
 

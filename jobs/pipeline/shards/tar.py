@@ -31,7 +31,7 @@ from jobs.pipeline.shards.streams import (
     resume,
 )
 from jobs.pipeline.shards.tar_headers import HARD_LINK, REGULAR, DamagedTar, Header, read_headers
-from jobs.pipeline.store import locate
+from jobs.pipeline.storage.store import locate
 
 
 def index(shard: Shard, options: ReadOptions) -> ShardIndex:

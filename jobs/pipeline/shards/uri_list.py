@@ -23,7 +23,7 @@ from jobs.pipeline.shards.model import (
     printable,
     with_unique_keys,
 )
-from jobs.pipeline.store import Store, StoreError, locate, parse_url
+from jobs.pipeline.storage.store import Store, StoreError, locate, parse_url
 from tddfa3.errors import UserError
 
 _SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")

@@ -19,7 +19,7 @@ from jobs.pipeline.shards.model import (
     with_unique_keys,
 )
 from jobs.pipeline.shards.reader import RangeFile, RangeReader, spans
-from jobs.pipeline.store import locate
+from jobs.pipeline.storage.store import locate
 
 _SIGNATURE = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")

@@ -39,7 +39,7 @@ from jobs.pipeline.parts import decode_part
 from jobs.pipeline.planning import ChunkOrder, PendingShard, Planner
 from jobs.pipeline.rows import ImageRecord
 from jobs.pipeline.run import Run, open_run
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 from tddfa3.mesh import FaceMesh
 from tddfa3.photo import Photo, ReducedPhoto

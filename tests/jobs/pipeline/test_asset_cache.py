@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs.pipeline import asset_cache
-from jobs.pipeline.asset_cache import local_bundle
-from jobs.pipeline.store import ALLOW_MEMORY, Store
+from jobs.pipeline.storage import asset_cache
+from jobs.pipeline.storage.asset_cache import local_bundle
+from jobs.pipeline.storage.store import ALLOW_MEMORY, Store
 from tddfa3.assets.bundle import BUNDLE_JSON, AssetBundle
 from tddfa3.errors import AssetError
 

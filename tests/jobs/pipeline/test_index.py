@@ -13,7 +13,7 @@ from shard_tools import only_shard, picture, write_files
 from jobs.pipeline.chunks import cut
 from jobs.pipeline.index import load_index, load_indexes, save_index
 from jobs.pipeline.shards import Member, Shard, ShardIndex, index_shard, read_members
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 NAME = "_run/index/a.parquet"
 LIMITS = (100, 10**6)

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.pipeline import logs
 from jobs.pipeline.logs import RunLog
-from jobs.pipeline.store import Store, StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 
 
 def lines(folder: Path) -> list[dict]:

@@ -21,7 +21,7 @@ from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.parts import UnreadableError, decode_part, encode_part, read_about, read_part
 from jobs.pipeline.rows import ImageRecord, count, image_rows, png, to_table
 from jobs.pipeline.schema import FILTERED, LabelSchema, columns, list_lengths, read_metadata
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 FACTS = FakeEngine().facts(LabelConfig())
 SCHEMA = LabelSchema(FACTS, "f" * 64, {"tddfa3": "0"})

@@ -14,7 +14,7 @@ from fakes import FakeEngine, write_images
 from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.layout import MANIFEST
 from jobs.pipeline.run import config_of, open_run, read_manifest
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
 

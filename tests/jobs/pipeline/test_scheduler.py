@@ -31,7 +31,7 @@ from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import PoolSize
 from jobs.pipeline.run import open_run
 from jobs.pipeline.scheduler import Scheduler, StoppedEarly
-from jobs.pipeline.store import StoreError
+from jobs.pipeline.storage.store import StoreError
 from jobs.pipeline.work import (
     ActorDied,
     ChunkDone,

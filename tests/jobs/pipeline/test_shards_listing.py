@@ -9,7 +9,7 @@ from shard_tools import read_all, write_files
 
 from jobs.pipeline.shards import Shard, index_shard, list_shards
 from jobs.pipeline.shards.patterns import compile_pattern, escape
-from jobs.pipeline.store import StoreError
+from jobs.pipeline.storage.store import StoreError
 from tddfa3.errors import UserError
 
 

@@ -99,7 +99,7 @@ def test_only_the_row_groups_of_a_chunk_are_read(
     shard = only_shard(tmp_path / "a.parquet")
     members = index_shard(shard).members
     sizes: list[int] = []
-    from jobs.pipeline.store_local import LocalFiles
+    from jobs.pipeline.storage.local import LocalFiles
 
     real = LocalFiles.read
 

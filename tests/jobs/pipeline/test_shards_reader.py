@@ -19,7 +19,7 @@ from jobs.pipeline.shards.reader import (
     spans,
 )
 from jobs.pipeline.shards.streams import ForwardReader
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 DATA = random.Random(0).randbytes(400_000)
 

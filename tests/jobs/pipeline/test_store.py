@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.pipeline import store_local
-from jobs.pipeline.store import Entry, Store, StoreError, locate, parse_url
+from jobs.pipeline.storage import local as store_local
+from jobs.pipeline.storage.store import Entry, Store, StoreError, locate, parse_url
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_a_killed_writer_leaves_nothing_that_is_listed_and_the_old_content(store
     store.publish("x", b"old")
     program = (
         "import os, signal, sys\n"
-        "from jobs.pipeline.store import Store\n"
+        "from jobs.pipeline.storage.store import Store\n"
         "os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)\n"
         "Store.open(sys.argv[1]).publish('x', b'new')\n"
     )
@@ -225,7 +225,7 @@ def test_a_file_size_limit_is_full(store: Store) -> None:
     """A real limit of the operating system: RLIMIT_FSIZE, in a process of its own."""
     program = (
         "import resource, sys\n"
-        "from jobs.pipeline.store import Store, StoreError\n"
+        "from jobs.pipeline.storage.store import Store, StoreError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "store = Store.open(sys.argv[1])\n"
         "store.publish('small', b'x' * 9_000)\n"

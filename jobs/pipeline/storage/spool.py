@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from jobs.pipeline.store import Store
+from jobs.pipeline.storage.store import Store
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from jobs.pipeline.store_errors import FATAL_KINDS, StoreError
-from jobs.pipeline.store_local import LocalFiles
-from jobs.pipeline.store_memory import MemoryObjects
-from jobs.pipeline.store_s3 import S3Objects
-from jobs.pipeline.store_types import Backend, BytesLike, Entry
+from jobs.pipeline.storage.errors import FATAL_KINDS, StoreError
+from jobs.pipeline.storage.local import LocalFiles
+from jobs.pipeline.storage.memory import MemoryObjects
+from jobs.pipeline.storage.s3 import S3Objects
+from jobs.pipeline.storage.types import Backend, BytesLike, Entry
 
 __all__ = ["FATAL_KINDS", "Entry", "Store", "StoreError", "locate", "parse_url"]
 

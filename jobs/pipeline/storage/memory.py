@@ -6,15 +6,15 @@ import hashlib
 import threading
 from collections.abc import Iterator
 
-from jobs.pipeline.store_errors import StoreError
-from jobs.pipeline.store_types import BytesLike, Entry
+from jobs.pipeline.storage.errors import StoreError
+from jobs.pipeline.storage.types import BytesLike, Entry
 
 _OBJECTS: dict[str, bytes] = {}
 _LOCK = threading.Lock()
 
 
 class MemoryObjects:
-    """Backend of :class:`jobs.pipeline.store.Store`; all stores of a process share the objects."""
+    """Backend of :class:`jobs.pipeline.storage.store.Store`; all stores of a process share the objects."""
 
     def __init__(self, root: str) -> None:
         self.root = root

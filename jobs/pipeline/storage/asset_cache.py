@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs.pipeline.store import Store, StoreError, parse_url
+from jobs.pipeline.storage.store import Store, StoreError, parse_url
 from tddfa3.assets.bundle import BUNDLE_JSON
 from tddfa3.assets.default import OPEN, default_folder
 from tddfa3.errors import AssetError

@@ -24,8 +24,8 @@ from botocore.exceptions import (
 from s3fs import S3FileSystem
 from s3fs.core import S3_RETRYABLE_ERRORS
 
-from jobs.pipeline.store_errors import Kind, StoreError
-from jobs.pipeline.store_types import BytesLike, Entry
+from jobs.pipeline.storage.errors import Kind, StoreError
+from jobs.pipeline.storage.types import BytesLike, Entry
 
 MAX_ATTEMPTS = 8
 CONNECT_TIMEOUT = 10.0
@@ -64,7 +64,7 @@ T = TypeVar("T")
 
 
 class S3Objects:
-    """Backend of :class:`jobs.pipeline.store.Store` for ``bucket/prefix``."""
+    """Backend of :class:`jobs.pipeline.storage.store.Store` for ``bucket/prefix``."""
 
     def __init__(self, root: str, endpoint: str | None) -> None:
         self.root = root

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from jobs.pipeline.store_errors import StoreError, from_os_error
-from jobs.pipeline.store_types import BytesLike, Entry
+from jobs.pipeline.storage.errors import StoreError, from_os_error
+from jobs.pipeline.storage.types import BytesLike, Entry
 
 _TEMPORARY = re.compile(r"\.tddfa3-[0-9a-f]{16}\.tmp")
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class LocalFiles:
-    """Backend of :class:`jobs.pipeline.store.Store` for a local folder, there or not yet."""
+    """Backend of :class:`jobs.pipeline.storage.store.Store` for a local folder, there or not yet."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

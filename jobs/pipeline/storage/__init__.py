@@ -1,0 +1,1 @@
+"""Local folders, buckets and memory behind one interface. Knows nothing of jobs."""
