@@ -24,8 +24,8 @@ def job(
     """Labels a shard with Ray actors on this machine; ``networks``: options of ``jobs.label``."""
     from benchmarks import settings as variants
     from benchmarks.running import run_job
-    from jobs.pipeline.config import LabelConfig
     from jobs.pipeline.engine import FaceEngine
+    from jobs.pipeline.record.config import LabelConfig
 
     config = LabelConfig(
         paths=(shard, output),

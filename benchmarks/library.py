@@ -13,11 +13,11 @@ from benchmarks.inputs import Encoded, decoded
 from benchmarks.settings import BACKBONES, DETECTORS, Settings, label_config
 from benchmarks.timing import Clock, Timing, measure_in_turn
 from jobs.pipeline.engine import FaceEngine
-from jobs.pipeline.layout import Layout
 from jobs.pipeline.objects import image_files
-from jobs.pipeline.parts import encode_part
-from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
-from jobs.pipeline.schema import LabelSchema
+from jobs.pipeline.record.layout import Layout
+from jobs.pipeline.record.parts import encode_part
+from jobs.pipeline.record.rows import ImageRecord, Row, image_rows, to_table
+from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.storage.store import Store
 from tddfa3.detection import Mtcnn, RetinaFace
 from tddfa3.detection.mtcnn import Cascade

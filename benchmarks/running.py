@@ -11,12 +11,12 @@ from typing import Any
 
 from benchmarks.machine import Memory, memory, peak_memory
 from jobs.pipeline.actor import Assignment
-from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import Engine
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
 from jobs.pipeline.ray_session import ray_session
-from jobs.pipeline.run import open_run
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.run import open_run
 from jobs.pipeline.scheduler import Scheduler
 from jobs.pipeline.work import ChunkDone, Event, Tick
 

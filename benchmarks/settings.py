@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.pipeline.config import ActorRange, LabelConfig
+from jobs.pipeline.record.config import ActorRange, LabelConfig
 
 OUTPUTS: Mapping[str, Mapping[str, Any]] = {
     # Coefficients, camera and quality alone.

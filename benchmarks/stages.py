@@ -14,11 +14,11 @@ from benchmarks.settings import Settings, label_config
 from benchmarks.timing import Call, measure_in_turn
 from jobs.pipeline.decode import decode
 from jobs.pipeline.engine import FaceEngine
-from jobs.pipeline.layout import Layout
 from jobs.pipeline.objects import image_files
-from jobs.pipeline.parts import encode_part
-from jobs.pipeline.rows import ImageRecord, image_rows, to_table
-from jobs.pipeline.schema import LabelSchema
+from jobs.pipeline.record.layout import Layout
+from jobs.pipeline.record.parts import encode_part
+from jobs.pipeline.record.rows import ImageRecord, image_rows, to_table
+from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.storage.store import Store
 from tddfa3.camera import clip_space
 from tddfa3.coefficients import split

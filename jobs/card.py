@@ -17,11 +17,11 @@ import pyarrow as pa
 import tyro
 
 from jobs.pipeline.compacting import merged
-from jobs.pipeline.config import field_names, option_name
-from jobs.pipeline.layout import CARD, COMPACTION
-from jobs.pipeline.parts import read_about, read_part
 from jobs.pipeline.reading import DONE, LabelledRun, Progress, exit_code
-from jobs.pipeline.schema import Column, columns, type_name
+from jobs.pipeline.record.config import field_names, option_name
+from jobs.pipeline.record.layout import CARD, COMPACTION
+from jobs.pipeline.record.parts import read_about, read_part
+from jobs.pipeline.record.schema import Column, columns, type_name
 from jobs.pipeline.storage.store import Entry
 from tddfa3.errors import UserError
 

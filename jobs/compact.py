@@ -20,7 +20,6 @@ import tyro
 
 from jobs.card import write_card
 from jobs.pipeline.compacting import CompactionPlan, compacted, encode, make_plan
-from jobs.pipeline.layout import COMPACTION, INDEX_FOLDER, MANIFEST, SUPERSEDED
 from jobs.pipeline.reading import (
     DONE,
     STOPPED,
@@ -28,6 +27,7 @@ from jobs.pipeline.reading import (
     exit_code,
     say_if_unfinished,
 )
+from jobs.pipeline.record.layout import COMPACTION, INDEX_FOLDER, MANIFEST, SUPERSEDED
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 

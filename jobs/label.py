@@ -12,14 +12,14 @@ import sys
 from collections.abc import Sequence
 
 from jobs.card import write_card
-from jobs.pipeline import config as configs
 from jobs.pipeline.actor import Assignment
 from jobs.pipeline.engine import Engine, FaceEngine
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
 from jobs.pipeline.ray_session import ray_session
+from jobs.pipeline.record import config as configs
+from jobs.pipeline.record.run import Run, config_of, open_run
 from jobs.pipeline.reporting import DONE, INCOMPLETE, STOPPED, UNUSABLE, Reporter
-from jobs.pipeline.run import Run, config_of, open_run
 from jobs.pipeline.scheduler import Scheduler
 from tddfa3.assets.default import OPEN
 from tddfa3.errors import UserError

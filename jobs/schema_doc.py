@@ -9,7 +9,7 @@ from pathlib import Path
 from jobs.card import column_table
 from jobs.pipeline.database import IMAGE_COLUMNS, MACROS, QUALITY_AT_ZERO, VIEWS
 from jobs.pipeline.engine import AssetFacts
-from jobs.pipeline.layout import (
+from jobs.pipeline.record.layout import (
     ANNOTATIONS,
     CARD,
     COMPACTION,
@@ -18,7 +18,7 @@ from jobs.pipeline.layout import (
     MANIFEST,
     SUPERSEDED,
 )
-from jobs.pipeline.schema import (
+from jobs.pipeline.record.schema import (
     FILTERED,
     FORMAT_VERSION,
     IMAGE_FAILURES,

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from jobs.pipeline.layout import LOGS
 from jobs.pipeline.ledger import Counts, footers, ledgers, open_output
 from jobs.pipeline.progress import duration
 from jobs.pipeline.reading import exit_code
-from jobs.pipeline.schema import OK_STATUSES
+from jobs.pipeline.record.layout import LOGS
+from jobs.pipeline.record.schema import OK_STATUSES
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 

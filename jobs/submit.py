@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TextIO
 from urllib.parse import urlsplit
 
-from jobs.pipeline import config as label_config
+from jobs.pipeline.record import config as label_config
 from tddfa3.assets.bundle import BUNDLE_JSON, OPEN, AssetBundle
 from tddfa3.errors import UserError
 

@@ -20,17 +20,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.pipeline.batching import BatchLabeler, label_in_batches
-from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import Engine
-from jobs.pipeline.index import load_index
-from jobs.pipeline.layout import Layout
 from jobs.pipeline.loading import ImageLoader, LoadedImage, Stopwatch
 from jobs.pipeline.objects import ObjectWriter, image_files
-from jobs.pipeline.partial import by_key, read_partial, save_partial
-from jobs.pipeline.parts import UnreadableError, encode_part, read_about, read_part
 from jobs.pipeline.planning import ChunkOrder
-from jobs.pipeline.rows import ImageRecord, Row, image_rows, to_table
-from jobs.pipeline.schema import OK_STATUSES, LabelSchema
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.index import load_index
+from jobs.pipeline.record.layout import Layout
+from jobs.pipeline.record.partial import by_key, read_partial, save_partial
+from jobs.pipeline.record.parts import UnreadableError, encode_part, read_about, read_part
+from jobs.pipeline.record.rows import ImageRecord, Row, image_rows, to_table
+from jobs.pipeline.record.schema import OK_STATUSES, LabelSchema
 from jobs.pipeline.shards import Member, ReadOptions, read_members
 from jobs.pipeline.storage.store import Store, StoreError
 

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.pipeline.layout import ANNOTATIONS
-from jobs.pipeline.parts import encode_part, read_about, read_part
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.rows import count
-from jobs.pipeline.schema import FORMAT_VERSION, METADATA_KEY, read_metadata
+from jobs.pipeline.record.layout import ANNOTATIONS
+from jobs.pipeline.record.parts import encode_part, read_about, read_part
+from jobs.pipeline.record.rows import count
+from jobs.pipeline.record.schema import FORMAT_VERSION, METADATA_KEY, read_metadata
 from jobs.pipeline.storage.store import Entry, Store
 
 PARALLEL_READS = 16

@@ -19,9 +19,9 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
-from jobs.pipeline.parts import read_part
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.schema import list_lengths
+from jobs.pipeline.record.parts import read_part
+from jobs.pipeline.record.schema import list_lengths
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
 from jobs.pipeline.storage.store import Store, StoreError
 from tddfa3.errors import UnavailableError, UserError

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.storage.asset_cache import local_bundle
 from tddfa3.errors import UnavailableError, UserError
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from jobs.pipeline.export_photos import Photo
 from jobs.pipeline.export_plan import ExportConfig
-from jobs.pipeline.rows import png
+from jobs.pipeline.record.rows import png
 from tddfa3.camera import pose_para
 from tddfa3.crop import CropTransform
 from tddfa3.face import Face

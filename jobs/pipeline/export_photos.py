@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.pipeline import config as configs
 from jobs.pipeline.decode import FORMATS, decode
-from jobs.pipeline.index import KeptIndex, load_index
-from jobs.pipeline.layout import Layout
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.run import read_options
+from jobs.pipeline.record import config as configs
+from jobs.pipeline.record.index import KeptIndex, load_index
+from jobs.pipeline.record.layout import Layout
+from jobs.pipeline.record.run import read_options
 from jobs.pipeline.shards import Member, ReadOptions, ShardReadError, read_members
 from jobs.pipeline.storage.store import Store
 

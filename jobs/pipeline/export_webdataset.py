@@ -12,7 +12,7 @@ import numpy as np
 
 from jobs.pipeline.export_files import File, Item
 from jobs.pipeline.objects import encode_image
-from jobs.pipeline.rows import png
+from jobs.pipeline.record.rows import png
 from tddfa3.coefficients import Coefficients
 from tddfa3.crop import crop_image
 

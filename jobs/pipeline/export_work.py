@@ -22,9 +22,9 @@ from jobs.pipeline.export_photos import Photo, PhotoReader
 from jobs.pipeline.export_plan import Batch, ExportConfig, Needs, Pick
 from jobs.pipeline.export_upstream import upstream_files
 from jobs.pipeline.export_webdataset import ShardWriter, sample, shard_name
-from jobs.pipeline.layout import Layout
-from jobs.pipeline.parts import UnreadableError, read_part
-from jobs.pipeline.schema import read_metadata
+from jobs.pipeline.record.layout import Layout
+from jobs.pipeline.record.parts import UnreadableError, read_part
+from jobs.pipeline.record.schema import read_metadata
 from jobs.pipeline.shards import ReadOptions
 from jobs.pipeline.storage.spool import spooled
 from jobs.pipeline.storage.store import Store, StoreError

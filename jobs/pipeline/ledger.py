@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.pipeline.chunks import Chunk
-from jobs.pipeline.index import KEY, KeptIndex, load_index
-from jobs.pipeline.layout import INDEX_FOLDER, MANIFEST, Layout
-from jobs.pipeline.parts import UnreadableError, read_about, read_schema
 from jobs.pipeline.planning import first_images
-from jobs.pipeline.run import read_manifest
+from jobs.pipeline.record.chunks import Chunk
+from jobs.pipeline.record.index import KEY, KeptIndex, load_index
+from jobs.pipeline.record.layout import INDEX_FOLDER, MANIFEST, Layout
+from jobs.pipeline.record.parts import UnreadableError, read_about, read_schema
+from jobs.pipeline.record.run import read_manifest
 from jobs.pipeline.storage.store import Entry, Store, StoreError
 from tddfa3.errors import UserError
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.pipeline.decode import DecodeFailure, decode, decoded_bytes
-from jobs.pipeline.rows import ImageRecord
+from jobs.pipeline.record.rows import ImageRecord
 from jobs.pipeline.shards.model import Member, ShardReadError
 from tddfa3.photo import Photo, ReducedPhoto
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.pipeline.layout import LOGS
+from jobs.pipeline.record.layout import LOGS
 from jobs.pipeline.storage.store import Store, StoreError
 
 _RECORDS_PER_FILE = 5000

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.loading import Stopwatch
-from jobs.pipeline.rows import Row
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.rows import Row
 from jobs.pipeline.storage.store import Store
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def image_files(
     """The files of an image, each with the indices of the faces whose rows name it.
 
     Args:
-        stem: what their names begin with (:meth:`jobs.pipeline.layout.Layout.stem`).
+        stem: what their names begin with (:meth:`jobs.pipeline.record.layout.Layout.stem`).
         part_names: of the assets, for the labels of a sheet.
     """
     files: list[tuple[Sequence[int], ObjectFile]] = [

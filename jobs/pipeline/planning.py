@@ -6,13 +6,13 @@ import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
-from jobs.pipeline.chunks import Chunk, cut
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.index import load_index, save_index
-from jobs.pipeline.layout import Layout
-from jobs.pipeline.parts import UnreadableError, encode_part, read_about
-from jobs.pipeline.rows import ImageRecord, to_table
-from jobs.pipeline.schema import IMAGE_FAILURES, LabelSchema
+from jobs.pipeline.record.chunks import Chunk, cut
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.index import load_index, save_index
+from jobs.pipeline.record.layout import Layout
+from jobs.pipeline.record.parts import UnreadableError, encode_part, read_about
+from jobs.pipeline.record.rows import ImageRecord, to_table
+from jobs.pipeline.record.schema import IMAGE_FAILURES, LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, ShardIndex, index_shard
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError

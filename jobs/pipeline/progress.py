@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from jobs.pipeline.schema import OK_STATUSES
+from jobs.pipeline.record.schema import OK_STATUSES
 
 _PLAIN_EVERY = 5.0
 _LIVE_EVERY = 0.25

@@ -12,12 +12,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.chunks import Chunk
-from jobs.pipeline.layout import ANNOTATIONS, OBJECT_FOLDERS
 from jobs.pipeline.ledger import PARALLEL, ShardLedger
-from jobs.pipeline.parts import UnreadableError, read_part
-from jobs.pipeline.rows import count
-from jobs.pipeline.schema import OBJECT_COLUMNS, OK_STATUSES, STATUSES, read_metadata
+from jobs.pipeline.record.chunks import Chunk
+from jobs.pipeline.record.layout import ANNOTATIONS, OBJECT_FOLDERS
+from jobs.pipeline.record.parts import UnreadableError, read_part
+from jobs.pipeline.record.rows import count
+from jobs.pipeline.record.schema import OBJECT_COLUMNS, OK_STATUSES, STATUSES, read_metadata
 from jobs.pipeline.storage.store import Store, StoreError
 
 _ROW_COLUMNS = ["image_id", "shard", "key", "status", "n_faces", "face_index"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import ray
 
-from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.joining import explain, join_cluster
+from jobs.pipeline.record.config import LabelConfig
 from tddfa3.errors import UserError
 
 # Nothing of size goes through the object store: orders and counts only.

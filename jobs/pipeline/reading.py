@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.pipeline.engine import COEFFICIENTS, AssetFacts
-from jobs.pipeline.index import KEY as INDEX_KEY
-from jobs.pipeline.index import PARALLEL_LOADS
-from jobs.pipeline.layout import (
+from jobs.pipeline.record.index import KEY as INDEX_KEY
+from jobs.pipeline.record.index import PARALLEL_LOADS
+from jobs.pipeline.record.layout import (
     ANNOTATIONS,
     COMPACTION,
     INDEX_FOLDER,
@@ -27,9 +27,9 @@ from jobs.pipeline.layout import (
     SUPERSEDED,
     Layout,
 )
-from jobs.pipeline.parts import UnreadableError, read_about, read_schema
-from jobs.pipeline.run import read_manifest
-from jobs.pipeline.schema import LabelSchema, read_metadata
+from jobs.pipeline.record.parts import UnreadableError, read_about, read_schema
+from jobs.pipeline.record.run import read_manifest
+from jobs.pipeline.record.schema import LabelSchema, read_metadata
 from jobs.pipeline.storage.store import Entry, Store, StoreError
 from tddfa3.errors import UserError
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from jobs.pipeline.export_files import decode_png
-from jobs.pipeline.parts import read_part
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.schema import STATUSES, list_lengths
+from jobs.pipeline.record.parts import read_part
+from jobs.pipeline.record.schema import STATUSES, list_lengths
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.errors import UnavailableError, UserError
 

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from jobs.pipeline.logs import Metrics, RunLog
 from jobs.pipeline.progress import Progress, Totals, duration
-from jobs.pipeline.run import Run
+from jobs.pipeline.record.run import Run
 from jobs.pipeline.scheduler import StoppedEarly
 from jobs.pipeline.work import (
     ActorDied,

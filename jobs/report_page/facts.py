@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.pipeline.database import Database
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.schema import OK_STATUSES
+from jobs.pipeline.record.schema import OK_STATUSES
 
 MOST_BINS, FEWEST_BINS = 40, 12
 _MOST_REASONS = 40

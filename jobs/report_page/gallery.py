@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jobs.pipeline.database import Database
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.schema import DEFAULT_LANDMARKS
+from jobs.pipeline.record.schema import DEFAULT_LANDMARKS
 from jobs.report_page.facts import VARIABLES, Faces, Histogram
 from tddfa3.crop import CropTransform
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.pipeline.export_photos import Photo, PhotoReader, photo_options
-from jobs.pipeline.parts import read_about
 from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.record.parts import read_about
 from jobs.pipeline.storage.store import StoreError
 from tddfa3.crop import CropTransform, crop_image
 from tddfa3.errors import UserError

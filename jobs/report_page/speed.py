@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.layout import LOGS
+from jobs.pipeline.record.layout import LOGS
 from jobs.pipeline.storage.store import Store
 
 _MOST_BUCKETS = 120

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rayjob_schema import RAY_JOB, problems
 
-from jobs.pipeline import config
+from jobs.pipeline.record import config
 
 CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
 

@@ -19,7 +19,7 @@ from faults import SlowMeshes
 from shared_ray import program_environment
 
 from jobs.label import main
-from jobs.pipeline.parts import read_part
+from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.storage.store import Store, StoreError
 from jobs.verify import verify
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from fakes import MeshEngine
 
-from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.storage import local as store_local
 from jobs.pipeline.storage.store import Store
 

@@ -15,7 +15,7 @@ from typing import Any
 import faults
 
 from jobs.label import main
-from jobs.pipeline.layout import MANIFEST
+from jobs.pipeline.record.layout import MANIFEST
 from jobs.pipeline.reporting import Reporter
 from jobs.pipeline.storage.store import Store
 from jobs.pipeline.work import ChunkDone, Event, ShardPlanned

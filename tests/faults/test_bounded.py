@@ -16,9 +16,9 @@ from arena import Arena, finish
 from fakes import MeshEngine, png, write_images
 
 from jobs.pipeline.actor import BATCHES_AHEAD, Assignment, LabelActor
-from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.planning import Planner
-from jobs.pipeline.run import open_run
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.run import open_run
 from jobs.pipeline.storage.store import Store
 
 MIB = 2**20

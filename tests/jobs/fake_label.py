@@ -15,7 +15,7 @@ from typing import Any
 from fakes import FakeEngine
 
 from jobs import label
-from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.record.config import LabelConfig
 
 
 @dataclass(frozen=True)

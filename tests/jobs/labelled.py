@@ -8,10 +8,10 @@ from typing import Any
 from fakes import MeshEngine
 
 from jobs.pipeline.actor import Assignment, LabelActor
-from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.logs import RunLog
 from jobs.pipeline.planning import ChunkOrder, Planner
-from jobs.pipeline.run import open_run
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.run import open_run
 
 
 def label(folder: Path, chunks: int | None = None, **options: Any) -> Path:

@@ -16,10 +16,10 @@ from PIL import Image
 
 from jobs.pipeline import actor as actors
 from jobs.pipeline.actor import Assignment, LabelActor
-from jobs.pipeline.config import MASKS, LabelConfig
 from jobs.pipeline.engine import FaceEngine
 from jobs.pipeline.planning import Planner
-from jobs.pipeline.run import open_run
+from jobs.pipeline.record.config import MASKS, LabelConfig
+from jobs.pipeline.record.run import open_run
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.conventions import LANDMARK_SETS
 

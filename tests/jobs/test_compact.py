@@ -16,11 +16,11 @@ from made_run import COUNTS, FACES, IMAGES, make_run
 
 from jobs import compact, query
 from jobs.pipeline import compacting
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.parts import encode_part
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.rows import ImageRecord, Row, to_table
-from jobs.pipeline.schema import LabelSchema, read_metadata
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.parts import encode_part
+from jobs.pipeline.record.rows import ImageRecord, Row, to_table
+from jobs.pipeline.record.schema import LabelSchema, read_metadata
 from tddfa3.assets.bundle import AssetBundle
 
 ORDER = [("shard", "ascending"), ("key", "ascending"), ("face_index", "ascending")]

@@ -11,7 +11,7 @@ from programs import ROOT
 PROGRAM = """
 import json, sys
 import jobs.label
-from jobs.pipeline.config import LabelConfig
+from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.engine import FaceEngine
 FaceEngine().facts(LabelConfig(paths=("in", "out"), assets="open"))
 print(json.dumps(sorted(sys.modules)))

@@ -15,11 +15,11 @@ import pytest
 from made_run import FACES, make_run
 
 from jobs import export
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.index import load_index, save_index
-from jobs.pipeline.layout import Layout
-from jobs.pipeline.parts import decode_part, encode_part
-from jobs.pipeline.schema import list_lengths
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.index import load_index, save_index
+from jobs.pipeline.record.layout import Layout
+from jobs.pipeline.record.parts import decode_part, encode_part
+from jobs.pipeline.record.schema import list_lengths
 from jobs.pipeline.shards import list_shards
 from jobs.pipeline.storage.store import Store
 from tddfa3.assets.bundle import AssetBundle

@@ -24,7 +24,7 @@ from made_run import COUNTS, FACES, IMAGES, make_run
 from jobs import query
 from jobs.pipeline.database import Database
 from jobs.pipeline.reading import LabelledRun, exit_code
-from jobs.pipeline.schema import list_lengths
+from jobs.pipeline.record.schema import list_lengths
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 

@@ -14,7 +14,7 @@ import skimage.data
 from PIL import Image
 from programs import run_module
 
-from jobs.pipeline.config import LabelConfig, option_name
+from jobs.pipeline.record.config import LabelConfig, option_name
 from tddfa3.assets.bundle import AssetBundle
 
 ROOT = Path(__file__).resolve().parents[2]

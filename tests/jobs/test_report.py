@@ -17,8 +17,8 @@ from PIL import Image
 
 from jobs import report
 from jobs.pipeline.database import Database
-from jobs.pipeline.parts import decode_part
 from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.storage.store import Store
 from jobs.report_page import facts, gallery, render
 from jobs.report_page.meshes import parse_face

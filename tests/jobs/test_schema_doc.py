@@ -10,10 +10,10 @@ import pytest
 from jobs import schema_doc
 from jobs.pipeline.database import Database
 from jobs.pipeline.engine import AssetFacts
-from jobs.pipeline.layout import ANNOTATIONS
-from jobs.pipeline.parts import decode_part
 from jobs.pipeline.reading import LabelledRun
-from jobs.pipeline.schema import STATUSES, columns, list_lengths, read_metadata
+from jobs.pipeline.record.layout import ANNOTATIONS
+from jobs.pipeline.record.parts import decode_part
+from jobs.pipeline.record.schema import STATUSES, columns, list_lengths, read_metadata
 from tddfa3.crop import CropTransform
 from tddfa3.from_row import FaceNumbers
 

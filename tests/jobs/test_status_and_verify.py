@@ -13,7 +13,7 @@ from fakes import NO_FACE, TWO_FACES, write_images
 from labelled import label
 
 from jobs import status, verify
-from jobs.pipeline.parts import decode_part, encode_part
+from jobs.pipeline.record.parts import decode_part, encode_part
 
 PART = "annotations/a/000000.parquet"
 

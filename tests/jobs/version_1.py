@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from labelled import label
 
-from jobs.pipeline import run
-from jobs.pipeline.parts import decode_part
-from jobs.pipeline.schema import METADATA_KEY, list_lengths
+from jobs.pipeline.record import run
+from jobs.pipeline.record.parts import decode_part
+from jobs.pipeline.record.schema import METADATA_KEY, list_lengths
 
 
 def label_as_version_1(folder: Path, chunks: int | None = None, **options: Any) -> Path:

@@ -19,7 +19,7 @@ from PIL import Image
 from seaweed import SECRET_KEY, SeaweedServer
 
 from jobs import report
-from jobs.pipeline.parts import read_part
+from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.storage.store import Store
 from jobs.verify import verify
 from tddfa3.assets.bundle import BUNDLE_JSON, AssetBundle

@@ -10,7 +10,7 @@ import pytest
 from seaweed import SECRET_KEY, SeaweedServer
 
 from jobs import card, compact, export, query
-from jobs.pipeline.parts import decode_part
+from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.storage.store import Store
 
 PART = Path(__file__).resolve().parent.parent / "data" / "part-format-1.parquet"

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 from seaweed import SeaweedServer
 
-from jobs.pipeline.index import load_index, save_index
+from jobs.pipeline.record.index import load_index, save_index
 from jobs.pipeline.shards import (
     ReadOptions,
     Shard,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from jobs.pipeline.layout import MANIFEST
+from jobs.pipeline.record.layout import MANIFEST
 from jobs.pipeline.shards import patterns, uri_list
 from jobs.pipeline.shards.folder import FolderDigest
 from jobs.pipeline.shards.model import ReadOptions, Shard, ShardKind, is_image_name, printable

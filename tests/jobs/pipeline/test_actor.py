@@ -33,12 +33,12 @@ from fakes import (
 from PIL import Image
 
 from jobs.pipeline.actor import Assignment, ChunkResult, LabelActor
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.partial import save_partial
-from jobs.pipeline.parts import decode_part
 from jobs.pipeline.planning import ChunkOrder, PendingShard, Planner
-from jobs.pipeline.rows import ImageRecord
-from jobs.pipeline.run import Run, open_run
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.partial import save_partial
+from jobs.pipeline.record.parts import decode_part
+from jobs.pipeline.record.rows import ImageRecord
+from jobs.pipeline.record.run import Run, open_run
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 from tddfa3.mesh import FaceMesh

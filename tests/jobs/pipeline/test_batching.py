@@ -10,7 +10,7 @@ import pytest
 from jobs.pipeline.batching import BatchLabeler, is_out_of_memory, label_in_batches
 from jobs.pipeline.decode import DecodeFailure
 from jobs.pipeline.loading import LoadedImage, Stopwatch
-from jobs.pipeline.rows import ImageRecord
+from jobs.pipeline.record.rows import ImageRecord
 
 
 class Recorder:

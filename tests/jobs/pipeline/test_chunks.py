@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.pipeline.chunks import cut
+from jobs.pipeline.record.chunks import cut
 from jobs.pipeline.shards import Member, ShardIndex
 
 SIZES = st.lists(st.integers(0, 1000), max_size=200)

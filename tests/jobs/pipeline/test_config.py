@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.pipeline.config import (
+from jobs.pipeline.record.config import (
     ActorRange,
     LabelConfig,
     check,

@@ -12,10 +12,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from jobs.pipeline.config import LabelConfig
 from jobs.pipeline.engine import FaceEngine
-from jobs.pipeline.rows import ImageRecord, image_rows, to_table
-from jobs.pipeline.schema import LabelSchema
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.rows import ImageRecord, image_rows, to_table
+from jobs.pipeline.record.schema import LabelSchema
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import Face

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.pipeline.chunks import Chunk
-from jobs.pipeline.layout import Layout
+from jobs.pipeline.record.chunks import Chunk
+from jobs.pipeline.record.layout import Layout
 
 CHUNK = Chunk("a b/c.tar", 12, 0, 1, 0, 0)
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow.dataset import dataset
 
-from jobs.pipeline.names import Mark, escape_key, shard_path
+from jobs.pipeline.record.names import Mark, escape_key, shard_path
 
 SAFE = {"~": re.compile(r"[A-Za-z0-9._~-]+"), "%": re.compile(r"[A-Za-z0-9._%~-]+")}
 MARKS = pytest.mark.parametrize("mark", SAFE)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.layout import Layout
 from jobs.pipeline.objects import ObjectFile, encode_image, image_files
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.layout import Layout
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.draw import sheet
 from tddfa3.face import Face

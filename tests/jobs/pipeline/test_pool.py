@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from jobs.pipeline.config import ActorRange, LabelConfig
 from jobs.pipeline.pool import PoolSize, config_on_actor, size_pool
+from jobs.pipeline.record.config import ActorRange, LabelConfig
 from tddfa3.errors import UserError
 
 LOCAL = LabelConfig()

@@ -17,10 +17,16 @@ import pytest
 from fakes import FakeEngine, fake_face
 from PIL import Image
 
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.parts import UnreadableError, decode_part, encode_part, read_about, read_part
-from jobs.pipeline.rows import ImageRecord, count, image_rows, png, to_table
-from jobs.pipeline.schema import FILTERED, LabelSchema, columns, list_lengths, read_metadata
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.parts import (
+    UnreadableError,
+    decode_part,
+    encode_part,
+    read_about,
+    read_part,
+)
+from jobs.pipeline.record.rows import ImageRecord, count, image_rows, png, to_table
+from jobs.pipeline.record.schema import FILTERED, LabelSchema, columns, list_lengths, read_metadata
 from jobs.pipeline.storage.store import Store
 
 FACTS = FakeEngine().facts(LabelConfig())
@@ -137,7 +143,7 @@ def test_a_footer_longer_than_the_first_read_is_read_in_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "p.parquet").write_bytes(some_part())
-    monkeypatch.setattr("jobs.pipeline.parts._FOOTER_GUESS", 100)
+    monkeypatch.setattr("jobs.pipeline.record.parts._FOOTER_GUESS", 100)
     store = Store.open(str(tmp_path))
     assert read_about(store, "p.parquet", store.size_etag("p.parquet")[0])["counts"]["images"] == 3
 

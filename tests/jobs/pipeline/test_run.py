@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from fakes import FakeEngine, write_images
 
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.layout import MANIFEST
-from jobs.pipeline.run import config_of, open_run, read_manifest
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.layout import MANIFEST
+from jobs.pipeline.record.run import config_of, open_run, read_manifest
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 

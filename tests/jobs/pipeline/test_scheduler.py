@@ -25,11 +25,11 @@ from fakes import (
 
 from jobs.pipeline import scheduler as scheduling
 from jobs.pipeline.actor import Assignment
-from jobs.pipeline.config import LabelConfig
-from jobs.pipeline.parts import decode_part
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import PoolSize
-from jobs.pipeline.run import open_run
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.parts import decode_part
+from jobs.pipeline.record.run import open_run
 from jobs.pipeline.scheduler import Scheduler, StoppedEarly
 from jobs.pipeline.storage.store import StoreError
 from jobs.pipeline.work import (

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.pipeline.chunks import Chunk
 from jobs.pipeline.planning import ChunkOrder
+from jobs.pipeline.record.chunks import Chunk
 from jobs.pipeline.shards import Shard
 from jobs.pipeline.work import Work
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.pipeline.schema import FILTERED, read_metadata
+from jobs.pipeline.record.schema import FILTERED, read_metadata
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.parts import decode_part, encode_part
-from jobs.pipeline.rows import Row, to_table
-from jobs.pipeline.schema import LabelSchema, read_metadata
+from jobs.pipeline.record.parts import decode_part, encode_part
+from jobs.pipeline.record.rows import Row, to_table
+from jobs.pipeline.record.schema import LabelSchema, read_metadata
 from jobs.pipeline.shards import Shard
 from jobs.pipeline.storage.store import Store
 

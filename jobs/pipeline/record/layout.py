@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from jobs.pipeline.names import Mark, escape_key, shard_path
+from jobs.pipeline.record.names import Mark, escape_key, shard_path
 
 if TYPE_CHECKING:
-    from jobs.pipeline.chunks import Chunk
+    from jobs.pipeline.record.chunks import Chunk
 
 MANIFEST = "_run/manifest.json"
 CARD = "_run/README.md"
@@ -33,7 +33,7 @@ LAYOUT_VERSIONS = tuple(_MARKS)
 class Layout:
     """Names of the files of a run, relative to OUTPUT, by shard id, key and number.
 
-    Folders are those of :func:`jobs.pipeline.names.shard_path`: ids of plain letters come out
+    Folders are those of :func:`jobs.pipeline.record.names.shard_path`: ids of plain letters come out
     unchanged.
 
     Attributes:

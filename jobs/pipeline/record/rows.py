@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.pipeline.schema import STATUSES, Column, LabelSchema, type_name
+from jobs.pipeline.record.schema import STATUSES, Column, LabelSchema, type_name
 
 if TYPE_CHECKING:
     from tddfa3.face import Face

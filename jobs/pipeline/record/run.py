@@ -20,11 +20,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import tddfa3
-from jobs.pipeline import config as configs
-from jobs.pipeline.config import LabelConfig, option_name
 from jobs.pipeline.engine import AssetFacts, Engine
-from jobs.pipeline.layout import LAYOUT_VERSION, LAYOUT_VERSIONS, MANIFEST, Layout
-from jobs.pipeline.schema import LabelSchema
+from jobs.pipeline.record import config as configs
+from jobs.pipeline.record.config import LabelConfig, option_name
+from jobs.pipeline.record.layout import LAYOUT_VERSION, LAYOUT_VERSIONS, MANIFEST, Layout
+from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, list_shards
 from jobs.pipeline.storage.store import Store, parse_url
 from tddfa3.errors import UserError

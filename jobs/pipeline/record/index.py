@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.pipeline.chunks import Chunk, cut
+from jobs.pipeline.record.chunks import Chunk, cut
 from jobs.pipeline.shards import Member, Shard, ShardIndex
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
 from jobs.pipeline.storage.store import Store, StoreError
@@ -92,7 +92,7 @@ class KeptIndex:
         return f"{before[0]} -> {now[0]} bytes, etag {before[1]} -> {now[1]}"
 
     def chunks(self, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
-        """:func:`jobs.pipeline.chunks.cut` of this index; no member is read if the limits are
+        """:func:`jobs.pipeline.record.chunks.cut` of this index; no member is read if the limits are
         those it was kept for."""
         if [chunk_images, chunk_bytes] != self._meta["limits"]:
             return cut(self.index, chunk_images, chunk_bytes)

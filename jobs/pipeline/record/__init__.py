@@ -1,0 +1,1 @@
+"""What a run writes down: names, config, manifest, chunks, indexes, rows, part files."""
