@@ -24,7 +24,7 @@ def job(
     """Labels a shard with Ray actors on this machine; ``networks``: options of ``jobs.label``."""
     from benchmarks import settings as variants
     from benchmarks.running import run_job
-    from jobs.pipeline.engine import FaceEngine
+    from jobs.pipeline.label.engine import FaceEngine
     from jobs.pipeline.record.config import LabelConfig
 
     config = LabelConfig(

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.inputs import portrait
 from benchmarks.settings import Settings
 from benchmarks.timing import measure_in_turn
-from jobs.pipeline.decode import decode
+from jobs.pipeline.label.decode import decode
 from tddfa3.detection import RetinaFaceConfig
 
 SIZE = (4000, 3000)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.pipeline.decode import decode
+from jobs.pipeline.label.decode import decode
 
 ROOT = Path(__file__).resolve().parent.parent
 # Real photographs beside the repository, where there are any.

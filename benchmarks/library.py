@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks.inputs import Encoded, decoded
 from benchmarks.settings import BACKBONES, DETECTORS, Settings, label_config
 from benchmarks.timing import Clock, Timing, measure_in_turn
-from jobs.pipeline.engine import FaceEngine
-from jobs.pipeline.objects import image_files
+from jobs.pipeline.label.engine import FaceEngine
+from jobs.pipeline.label.objects import image_files
 from jobs.pipeline.record.layout import Layout
 from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, Row, image_rows, to_table

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.machine import Memory, memory, peak_memory
-from jobs.pipeline.actor import Assignment
-from jobs.pipeline.engine import Engine
+from jobs.pipeline.label.actor import Assignment
+from jobs.pipeline.label.engine import Engine
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
 from jobs.pipeline.ray_session import ray_session

@@ -12,9 +12,9 @@ import torch
 from benchmarks.inputs import Encoded, decoded
 from benchmarks.settings import Settings, label_config
 from benchmarks.timing import Call, measure_in_turn
-from jobs.pipeline.decode import decode
-from jobs.pipeline.engine import FaceEngine
-from jobs.pipeline.objects import image_files
+from jobs.pipeline.label.decode import decode
+from jobs.pipeline.label.engine import FaceEngine
+from jobs.pipeline.label.objects import image_files
 from jobs.pipeline.record.layout import Layout
 from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, image_rows, to_table

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 
 from jobs.card import write_card
-from jobs.pipeline.actor import Assignment
-from jobs.pipeline.engine import Engine, FaceEngine
+from jobs.pipeline.label.actor import Assignment
+from jobs.pipeline.label.engine import Engine, FaceEngine
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
 from jobs.pipeline.ray_session import ray_session

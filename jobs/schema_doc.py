@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.card import column_table
 from jobs.pipeline.database import IMAGE_COLUMNS, MACROS, QUALITY_AT_ZERO, VIEWS
-from jobs.pipeline.engine import AssetFacts
+from jobs.pipeline.label.engine import AssetFacts
 from jobs.pipeline.record.layout import (
     ANNOTATIONS,
     CARD,

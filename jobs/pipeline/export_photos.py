@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from jobs.pipeline.decode import FORMATS, decode
+from jobs.pipeline.label.decode import FORMATS, decode
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.record import config as configs
 from jobs.pipeline.record.index import KeptIndex, load_index

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jobs.pipeline.export_files import File, Item
-from jobs.pipeline.objects import encode_image
+from jobs.pipeline.label.objects import encode_image
 from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.draw import sheet
 from tddfa3.mesh import encode_mesh

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from jobs.pipeline.export_files import File, Item
-from jobs.pipeline.objects import encode_image
+from jobs.pipeline.label.objects import encode_image
 from jobs.pipeline.record.rows import png
 from tddfa3.coefficients import Coefficients
 from tddfa3.crop import crop_image

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from jobs.pipeline.actor import ActorInfo, Assignment, LabelActor
+from jobs.pipeline.label.actor import ActorInfo, Assignment, LabelActor
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.work import Work
 from tddfa3.errors import UserError

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.engine import COEFFICIENTS, AssetFacts
+from jobs.pipeline.label.engine import COEFFICIENTS, AssetFacts
 from jobs.pipeline.record.index import KEY as INDEX_KEY
 from jobs.pipeline.record.index import PARALLEL_LOADS
 from jobs.pipeline.record.layout import (

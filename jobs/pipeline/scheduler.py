@@ -23,7 +23,7 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from jobs.pipeline.actor import Assignment, ChunkResult
+from jobs.pipeline.label.actor import Assignment, ChunkResult
 from jobs.pipeline.planning import PendingShard, Planner
 from jobs.pipeline.pool import (
     ActorSlot,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from jobs.pipeline.actor import ActorInfo, ChunkResult
+from jobs.pipeline.label.actor import ActorInfo, ChunkResult
 from jobs.pipeline.planning import ChunkOrder, PendingShard
 
 MOST_DEATHS = 2

@@ -15,7 +15,7 @@ import pytest
 from arena import Arena, finish
 from fakes import MeshEngine, png, write_images
 
-from jobs.pipeline.actor import BATCHES_AHEAD, Assignment, LabelActor
+from jobs.pipeline.label.actor import BATCHES_AHEAD, Assignment, LabelActor
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import open_run

@@ -7,7 +7,7 @@ from typing import Any
 
 from fakes import MeshEngine
 
-from jobs.pipeline.actor import Assignment, LabelActor
+from jobs.pipeline.label.actor import Assignment, LabelActor
 from jobs.pipeline.logs import RunLog
 from jobs.pipeline.planning import ChunkOrder, Planner
 from jobs.pipeline.record.config import LabelConfig

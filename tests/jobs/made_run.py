@@ -14,9 +14,9 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
-from jobs.pipeline import actor as actors
-from jobs.pipeline.actor import Assignment, LabelActor
-from jobs.pipeline.engine import FaceEngine
+from jobs.pipeline.label import actor as actors
+from jobs.pipeline.label.actor import Assignment, LabelActor
+from jobs.pipeline.label.engine import FaceEngine
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.record.config import MASKS, LabelConfig
 from jobs.pipeline.record.run import open_run

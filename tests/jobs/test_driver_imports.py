@@ -12,7 +12,7 @@ PROGRAM = """
 import json, sys
 import jobs.label
 from jobs.pipeline.record.config import LabelConfig
-from jobs.pipeline.engine import FaceEngine
+from jobs.pipeline.label.engine import FaceEngine
 FaceEngine().facts(LabelConfig(paths=("in", "out"), assets="open"))
 print(json.dumps(sorted(sys.modules)))
 """

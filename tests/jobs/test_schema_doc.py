@@ -9,7 +9,7 @@ import pytest
 
 from jobs import schema_doc
 from jobs.pipeline.database import Database
-from jobs.pipeline.engine import AssetFacts
+from jobs.pipeline.label.engine import AssetFacts
 from jobs.pipeline.reading import LabelledRun
 from jobs.pipeline.record.layout import ANNOTATIONS
 from jobs.pipeline.record.parts import decode_part

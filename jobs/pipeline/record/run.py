@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import tddfa3
-from jobs.pipeline.engine import AssetFacts, Engine
+from jobs.pipeline.label.engine import AssetFacts, Engine
 from jobs.pipeline.record import config as configs
 from jobs.pipeline.record.config import LabelConfig, option_name
 from jobs.pipeline.record.layout import LAYOUT_VERSION, LAYOUT_VERSIONS, MANIFEST, Layout

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.engine import AssetFacts
+from jobs.pipeline.label.engine import AssetFacts
 
 FORMAT_VERSION = 2
 """Of part files. Version 1 had lists of a fixed size."""

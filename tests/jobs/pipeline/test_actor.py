@@ -32,7 +32,7 @@ from fakes import (
 )
 from PIL import Image
 
-from jobs.pipeline.actor import Assignment, ChunkResult, LabelActor
+from jobs.pipeline.label.actor import Assignment, ChunkResult, LabelActor
 from jobs.pipeline.planning import ChunkOrder, PendingShard, Planner
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.partial import save_partial

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from jobs.pipeline.batching import BatchLabeler, is_out_of_memory, label_in_batches
-from jobs.pipeline.decode import DecodeFailure
-from jobs.pipeline.loading import LoadedImage, Stopwatch
+from jobs.pipeline.label.batching import BatchLabeler, is_out_of_memory, label_in_batches
+from jobs.pipeline.label.decode import DecodeFailure
+from jobs.pipeline.label.loading import LoadedImage, Stopwatch
 from jobs.pipeline.record.rows import ImageRecord
 
 

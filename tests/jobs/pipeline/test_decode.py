@@ -13,7 +13,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from jobs.pipeline.decode import decode, decoded_bytes
+from jobs.pipeline.label.decode import decode, decoded_bytes
 
 
 def encoded(image: Image.Image, fmt: str = "PNG", **options: object) -> bytes:

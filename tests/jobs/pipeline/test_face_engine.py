@@ -12,7 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from jobs.pipeline.engine import FaceEngine
+from jobs.pipeline.label.engine import FaceEngine
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.rows import ImageRecord, image_rows, to_table
 from jobs.pipeline.record.schema import LabelSchema

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from fakes import png
 
-from jobs.pipeline import loading
-from jobs.pipeline.loading import ImageLoader, Stopwatch
+from jobs.pipeline.label import loading
+from jobs.pipeline.label.loading import ImageLoader, Stopwatch
 from jobs.pipeline.shards import Member, ShardReadError
 
 MOST_IMAGES = 64

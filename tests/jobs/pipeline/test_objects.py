@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import skimage.data
 
-from jobs.pipeline.objects import ObjectFile, encode_image, image_files
+from jobs.pipeline.label.objects import ObjectFile, encode_image, image_files
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.layout import Layout
 from tddfa3.assets.bundle import AssetBundle

@@ -24,7 +24,7 @@ from fakes import (
 )
 
 from jobs.pipeline import scheduler as scheduling
-from jobs.pipeline.actor import Assignment
+from jobs.pipeline.label.actor import Assignment
 from jobs.pipeline.planning import Planner
 from jobs.pipeline.pool import PoolSize
 from jobs.pipeline.record.config import LabelConfig

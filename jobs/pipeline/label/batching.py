@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from jobs.pipeline.engine import Labeler
-from jobs.pipeline.loading import LoadedImage, Stopwatch
+from jobs.pipeline.label.engine import Labeler
+from jobs.pipeline.label.loading import LoadedImage, Stopwatch
 
 if TYPE_CHECKING:
     from tddfa3.face import Face

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.loading import Stopwatch
+from jobs.pipeline.label.loading import Stopwatch
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.rows import Row
 from jobs.pipeline.storage.store import Store

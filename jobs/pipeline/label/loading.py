@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.decode import DecodeFailure, decode, decoded_bytes
+from jobs.pipeline.label.decode import DecodeFailure, decode, decoded_bytes
 from jobs.pipeline.record.rows import ImageRecord
 from jobs.pipeline.shards.model import Member, ShardReadError
 from tddfa3.photo import Photo, ReducedPhoto
@@ -73,7 +73,7 @@ class ImageLoader:
         read: called in the reading thread; gives members with their bytes.
         decoders: where decoding runs.
         most_images: that may wait to be taken, those being read and decoded included.
-        needed_side: of :func:`jobs.pipeline.decode.decode`.
+        needed_side: of :func:`jobs.pipeline.label.decode.decode`.
     """
 
     def __init__(
