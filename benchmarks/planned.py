@@ -18,8 +18,8 @@ from PIL import Image
 from benchmarks.machine import peak_memory
 from benchmarks.running import run_job
 from benchmarks.settings import actors
+from jobs.pipeline.drive.planning import PendingShard, Planner
 from jobs.pipeline.label.engine import AssetFacts, Labeler
-from jobs.pipeline.planning import PendingShard, Planner
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import Run, open_run
 

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.machine import Memory, memory, peak_memory
+from jobs.pipeline.drive.planning import Planner
+from jobs.pipeline.drive.pool import cluster_nodes, config_on_actor, size_pool
+from jobs.pipeline.drive.ray_session import ray_session
+from jobs.pipeline.drive.scheduler import Scheduler
+from jobs.pipeline.drive.work import ChunkDone, Event, Tick
 from jobs.pipeline.label.actor import Assignment
 from jobs.pipeline.label.engine import Engine
-from jobs.pipeline.planning import Planner
-from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
-from jobs.pipeline.ray_session import ray_session
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import open_run
-from jobs.pipeline.scheduler import Scheduler
-from jobs.pipeline.work import ChunkDone, Event, Tick
 
 
 @dataclass

@@ -115,7 +115,7 @@ def check_cluster(options: argparse.Namespace) -> list[Check]:
 def _join(address: str, assets: str) -> Check:
     import ray
 
-    from jobs.pipeline.joining import join_cluster
+    from jobs.pipeline.drive.joining import join_cluster
 
     try:
         with _code_for_the_nodes(assets) as code:

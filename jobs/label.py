@@ -12,15 +12,15 @@ import sys
 from collections.abc import Sequence
 
 from jobs.card import write_card
+from jobs.pipeline.drive.planning import Planner
+from jobs.pipeline.drive.pool import cluster_nodes, config_on_actor, size_pool
+from jobs.pipeline.drive.ray_session import ray_session
+from jobs.pipeline.drive.reporting import DONE, INCOMPLETE, STOPPED, UNUSABLE, Reporter
+from jobs.pipeline.drive.scheduler import Scheduler
 from jobs.pipeline.label.actor import Assignment
 from jobs.pipeline.label.engine import Engine, FaceEngine
-from jobs.pipeline.planning import Planner
-from jobs.pipeline.pool import cluster_nodes, config_on_actor, size_pool
-from jobs.pipeline.ray_session import ray_session
 from jobs.pipeline.record import config as configs
 from jobs.pipeline.record.run import Run, config_of, open_run
-from jobs.pipeline.reporting import DONE, INCOMPLETE, STOPPED, UNUSABLE, Reporter
-from jobs.pipeline.scheduler import Scheduler
 from tddfa3.assets.default import OPEN
 from tddfa3.errors import UserError
 

@@ -36,7 +36,7 @@ def export_batches(job: ExportJob, batches: Sequence[Batch]) -> Iterator[BatchRe
 def _through_ray(job: ExportJob, batches: Sequence[Batch]) -> Iterator[BatchReport]:
     import ray
 
-    from jobs.pipeline.ray_session import ray_session
+    from jobs.pipeline.drive.ray_session import ray_session
 
     with ray_session(LabelConfig(ray_address=job.config.ray_address)) as stop:
         actors = _start(job, len(batches))

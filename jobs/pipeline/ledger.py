@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.pipeline.planning import first_images
+from jobs.pipeline.drive.planning import first_images
 from jobs.pipeline.record.chunks import Chunk
 from jobs.pipeline.record.index import KEY, KeptIndex, load_index
 from jobs.pipeline.record.layout import INDEX_FOLDER, MANIFEST, Layout

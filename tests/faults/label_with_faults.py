@@ -15,10 +15,10 @@ from typing import Any
 import faults
 
 from jobs.label import main
+from jobs.pipeline.drive.reporting import Reporter
+from jobs.pipeline.drive.work import ChunkDone, Event, ShardPlanned
 from jobs.pipeline.record.layout import MANIFEST
-from jobs.pipeline.reporting import Reporter
 from jobs.pipeline.storage.store import Store
-from jobs.pipeline.work import ChunkDone, Event, ShardPlanned
 
 DRIVER_STEPS = (
     "before the manifest",

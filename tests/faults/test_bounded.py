@@ -15,8 +15,8 @@ import pytest
 from arena import Arena, finish
 from fakes import MeshEngine, png, write_images
 
+from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.label.actor import BATCHES_AHEAD, Assignment, LabelActor
-from jobs.pipeline.planning import Planner
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import open_run
 from jobs.pipeline.storage.store import Store

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.label.engine import AssetFacts, mesh_sources
-from jobs.pipeline.planning import Planner
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.shards import Shard, ShardIndex
 from jobs.pipeline.storage.store import Store

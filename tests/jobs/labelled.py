@@ -7,9 +7,9 @@ from typing import Any
 
 from fakes import MeshEngine
 
+from jobs.pipeline.drive.logs import RunLog
+from jobs.pipeline.drive.planning import ChunkOrder, Planner
 from jobs.pipeline.label.actor import Assignment, LabelActor
-from jobs.pipeline.logs import RunLog
-from jobs.pipeline.planning import ChunkOrder, Planner
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import open_run
 

@@ -14,10 +14,10 @@ import numpy as np
 import skimage.data
 from PIL import Image
 
+from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.label import actor as actors
 from jobs.pipeline.label.actor import Assignment, LabelActor
 from jobs.pipeline.label.engine import FaceEngine
-from jobs.pipeline.planning import Planner
 from jobs.pipeline.record.config import MASKS, LabelConfig
 from jobs.pipeline.record.run import open_run
 from tddfa3.assets.bundle import AssetBundle

@@ -32,7 +32,7 @@ def shared_ray(num_cpus: int = 4) -> Iterator[str]:
     """The address of this process's Ray, which is started unless somebody has."""
     import ray
 
-    from jobs.pipeline.ray_session import embedded_ray
+    from jobs.pipeline.drive.ray_session import embedded_ray
 
     ours = not ray.is_initialized()
     if ours:

@@ -23,5 +23,5 @@ def test_driver_loads_neither_pytorch_nor_numba_nor_onnxruntime() -> None:
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True
     )
     loaded = set(json.loads(done.stdout))
-    assert "jobs.pipeline.scheduler" in loaded
+    assert "jobs.pipeline.drive.scheduler" in loaded
     assert not loaded & {"torch", "numba", "onnxruntime", "scipy", "pandas"}

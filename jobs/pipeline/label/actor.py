@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from jobs.pipeline.drive.planning import ChunkOrder
 from jobs.pipeline.label.batching import BatchLabeler, label_in_batches
 from jobs.pipeline.label.engine import Engine
 from jobs.pipeline.label.loading import ImageLoader, LoadedImage, Stopwatch
 from jobs.pipeline.label.objects import ObjectWriter, image_files
-from jobs.pipeline.planning import ChunkOrder
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.index import load_index
 from jobs.pipeline.record.layout import Layout

@@ -32,8 +32,8 @@ from fakes import (
 )
 from PIL import Image
 
+from jobs.pipeline.drive.planning import ChunkOrder, PendingShard, Planner
 from jobs.pipeline.label.actor import Assignment, ChunkResult, LabelActor
-from jobs.pipeline.planning import ChunkOrder, PendingShard, Planner
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.partial import save_partial
 from jobs.pipeline.record.parts import decode_part

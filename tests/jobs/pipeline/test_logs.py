@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.pipeline import logs
-from jobs.pipeline.logs import RunLog
+from jobs.pipeline.drive import logs
+from jobs.pipeline.drive.logs import RunLog
 from jobs.pipeline.storage.store import Store, StoreError
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from jobs.pipeline import progress as module
-from jobs.pipeline.progress import Progress, Totals, duration
+from jobs.pipeline.drive import progress as module
+from jobs.pipeline.drive.progress import Progress, Totals, duration
 
 
 class Clock:

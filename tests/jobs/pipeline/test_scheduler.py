@@ -23,16 +23,11 @@ from fakes import (
     write_images,
 )
 
-from jobs.pipeline import scheduler as scheduling
-from jobs.pipeline.label.actor import Assignment
-from jobs.pipeline.planning import Planner
-from jobs.pipeline.pool import PoolSize
-from jobs.pipeline.record.config import LabelConfig
-from jobs.pipeline.record.parts import decode_part
-from jobs.pipeline.record.run import open_run
-from jobs.pipeline.scheduler import Scheduler, StoppedEarly
-from jobs.pipeline.storage.store import StoreError
-from jobs.pipeline.work import (
+from jobs.pipeline.drive import scheduler as scheduling
+from jobs.pipeline.drive.planning import Planner
+from jobs.pipeline.drive.pool import PoolSize
+from jobs.pipeline.drive.scheduler import Scheduler, StoppedEarly
+from jobs.pipeline.drive.work import (
     ActorDied,
     ChunkDone,
     ChunkGivenUp,
@@ -41,6 +36,11 @@ from jobs.pipeline.work import (
     Tick,
     Waiting,
 )
+from jobs.pipeline.label.actor import Assignment
+from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.parts import decode_part
+from jobs.pipeline.record.run import open_run
+from jobs.pipeline.storage.store import StoreError
 from tddfa3.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("local_ray")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.pipeline.planning import ChunkOrder
+from jobs.pipeline.drive.planning import ChunkOrder
+from jobs.pipeline.drive.work import Work
 from jobs.pipeline.record.chunks import Chunk
 from jobs.pipeline.shards import Shard
-from jobs.pipeline.work import Work
 
 SHARD = Shard("s", "/s.tar", "tar", 1, "e")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from jobs.pipeline.joining import explain, join_cluster
+from jobs.pipeline.drive.joining import explain, join_cluster
 from jobs.pipeline.record.config import LabelConfig
 from tddfa3.errors import UserError
 

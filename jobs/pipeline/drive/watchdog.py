@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import ray
 from ray.exceptions import RayError
 
-from jobs.pipeline.pool import ActorSlot
-from jobs.pipeline.work import Work
+from jobs.pipeline.drive.pool import ActorSlot
+from jobs.pipeline.drive.work import Work
 
 # Questions per limit: a stall is noticed at most a quarter of the limit late.
 _QUESTIONS = 4

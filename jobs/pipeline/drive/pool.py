@@ -10,9 +10,9 @@ from typing import Any
 
 import ray
 
+from jobs.pipeline.drive.work import Work
 from jobs.pipeline.label.actor import ActorInfo, Assignment, LabelActor
 from jobs.pipeline.record.config import LabelConfig
-from jobs.pipeline.work import Work
 from tddfa3.errors import UserError
 
 # Threads in an actor that Ray calls methods in: two chunks, one for a chunk on its way out, one for

@@ -23,9 +23,8 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from jobs.pipeline.label.actor import Assignment, ChunkResult
-from jobs.pipeline.planning import PendingShard, Planner
-from jobs.pipeline.pool import (
+from jobs.pipeline.drive.planning import PendingShard, Planner
+from jobs.pipeline.drive.pool import (
     ActorSlot,
     PoolSize,
     cluster_nodes,
@@ -33,10 +32,8 @@ from jobs.pipeline.pool import (
     node_is_alive,
     start_actor,
 )
-from jobs.pipeline.shards import Shard
-from jobs.pipeline.storage.store import StoreError
-from jobs.pipeline.watchdog import Watchdog
-from jobs.pipeline.work import (
+from jobs.pipeline.drive.watchdog import Watchdog
+from jobs.pipeline.drive.work import (
     MOST_ERRORS,
     ActorDied,
     ChunkDone,
@@ -47,6 +44,9 @@ from jobs.pipeline.work import (
     Waiting,
     Work,
 )
+from jobs.pipeline.label.actor import Assignment, ChunkResult
+from jobs.pipeline.shards import Shard
+from jobs.pipeline.storage.store import StoreError
 from tddfa3.errors import UserError
 
 IN_FLIGHT = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from jobs.pipeline.drive.planning import ChunkOrder, PendingShard
 from jobs.pipeline.label.actor import ActorInfo, ChunkResult
-from jobs.pipeline.planning import ChunkOrder, PendingShard
 
 MOST_DEATHS = 2
 MOST_ERRORS = 3

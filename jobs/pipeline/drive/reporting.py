@@ -6,11 +6,10 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
-from jobs.pipeline.logs import Metrics, RunLog
-from jobs.pipeline.progress import Progress, Totals, duration
-from jobs.pipeline.record.run import Run
-from jobs.pipeline.scheduler import StoppedEarly
-from jobs.pipeline.work import (
+from jobs.pipeline.drive.logs import Metrics, RunLog
+from jobs.pipeline.drive.progress import Progress, Totals, duration
+from jobs.pipeline.drive.scheduler import StoppedEarly
+from jobs.pipeline.drive.work import (
     ActorDied,
     ChunkDone,
     ChunkGivenUp,
@@ -19,6 +18,7 @@ from jobs.pipeline.work import (
     Tick,
     Waiting,
 )
+from jobs.pipeline.record.run import Run
 
 DONE, UNUSABLE, INCOMPLETE, STOPPED = 0, 2, 3, 4
 

@@ -1,0 +1,1 @@
+"""A driver's side: plan chunks, hand them to actors, watch, report."""
