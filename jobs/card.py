@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import tyro
 
-from jobs.pipeline.compacting import merged
-from jobs.pipeline.reading import DONE, LabelledRun, Progress, exit_code
+from jobs.pipeline.output.compacting import merged
+from jobs.pipeline.output.reading import DONE, LabelledRun, Progress, exit_code
 from jobs.pipeline.record.config import field_names, option_name
 from jobs.pipeline.record.layout import CARD, COMPACTION
 from jobs.pipeline.record.parts import read_about, read_part

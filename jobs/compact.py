@@ -19,8 +19,8 @@ from typing import Annotated
 import tyro
 
 from jobs.card import write_card
-from jobs.pipeline.compacting import CompactionPlan, compacted, encode, make_plan
-from jobs.pipeline.reading import (
+from jobs.pipeline.output.compacting import CompactionPlan, compacted, encode, make_plan
+from jobs.pipeline.output.reading import (
     DONE,
     STOPPED,
     LabelledRun,

@@ -29,7 +29,7 @@ from jobs.pipeline.export_plan import (
 )
 from jobs.pipeline.export_pool import export_batches
 from jobs.pipeline.export_work import BatchReport, ExportJob, coco_fragment
-from jobs.pipeline.reading import (
+from jobs.pipeline.output.reading import (
     DONE,
     INCOMPLETE,
     STOPPED,

@@ -13,9 +13,9 @@ from typing import IO, Annotated, Literal, cast
 import pyarrow as pa
 import tyro
 
-from jobs.pipeline.database import MACROS, VIEWS, Database
-from jobs.pipeline.query_formats import WRITERS, print_table
-from jobs.pipeline.reading import DONE, STOPPED, LabelledRun, exit_code, say_if_unfinished
+from jobs.pipeline.output.database import MACROS, VIEWS, Database
+from jobs.pipeline.output.query_formats import WRITERS, print_table
+from jobs.pipeline.output.reading import DONE, STOPPED, LabelledRun, exit_code, say_if_unfinished
 from jobs.pipeline.storage.spool import spooled
 from jobs.pipeline.storage.store import locate
 from tddfa3.errors import UserError

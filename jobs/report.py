@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from jobs.pipeline.database import Database
-from jobs.pipeline.reading import DONE, INCOMPLETE, LabelledRun, exit_code, say_if_unfinished
+from jobs.pipeline.output.database import Database
+from jobs.pipeline.output.reading import DONE, INCOMPLETE, LabelledRun, exit_code, say_if_unfinished
 from jobs.pipeline.storage.store import locate
 from jobs.report_page import facts, gallery, meshes
 from jobs.report_page.gallery import Name, Row

@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import tyro
 
 from jobs.pipeline.drive.progress import duration
-from jobs.pipeline.ledger import Counts, footers, ledgers, open_output
-from jobs.pipeline.reading import exit_code
+from jobs.pipeline.output.ledger import Counts, footers, ledgers, open_output
+from jobs.pipeline.output.reading import exit_code
 from jobs.pipeline.record.layout import LOGS
 from jobs.pipeline.record.schema import OK_STATUSES
 from jobs.pipeline.storage.store import Store

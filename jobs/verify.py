@@ -17,9 +17,9 @@ from typing import Annotated
 
 import tyro
 
-from jobs.pipeline.ledger import ledgers, open_output
-from jobs.pipeline.proof import Proof, Prover
-from jobs.pipeline.reading import exit_code
+from jobs.pipeline.output.ledger import ledgers, open_output
+from jobs.pipeline.output.proof import Proof, Prover
+from jobs.pipeline.output.reading import exit_code
 from tddfa3.errors import UserError
 
 PROVED, CONTRADICTED, INCOMPLETE = 0, 1, 3

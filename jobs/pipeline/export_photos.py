@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.pipeline.label.decode import FORMATS, decode
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record import config as configs
 from jobs.pipeline.record.index import KeptIndex, load_index
 from jobs.pipeline.record.layout import Layout

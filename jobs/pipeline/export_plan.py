@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jobs.pipeline.database import Database
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.database import Database
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.layout import Layout
 from jobs.pipeline.shards.model import is_image_name
 from tddfa3.conventions import LANDMARK_SETS

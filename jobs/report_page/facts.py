@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.pipeline.database import Database
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.database import Database
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.schema import OK_STATUSES
 
 MOST_BINS, FEWEST_BINS = 40, 12

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.database import Database
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.database import Database
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.schema import DEFAULT_LANDMARKS
 from jobs.report_page.facts import VARIABLES, Faces, Histogram
 from tddfa3.crop import CropTransform

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.export import check_assets
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.report_page.gallery import Name
 from tddfa3.errors import UserError
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.pipeline.export_photos import Photo, PhotoReader, photo_options
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import read_about
 from jobs.pipeline.storage.store import StoreError
 from tddfa3.crop import CropTransform, crop_image

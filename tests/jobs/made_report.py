@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs import report
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import encode_part, read_part
 from jobs.pipeline.storage.store import Store
 

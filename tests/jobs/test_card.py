@@ -11,7 +11,7 @@ import pytest
 from made_run import COUNTS, FACES, IMAGES, make_run
 
 from jobs import card
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun
 from tddfa3.assets.bundle import AssetBundle
 
 

@@ -15,8 +15,8 @@ from fakes import FakeEngine
 from made_run import COUNTS, FACES, IMAGES, make_run
 
 from jobs import compact, query
-from jobs.pipeline import compacting
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output import compacting
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, Row, to_table

@@ -22,8 +22,8 @@ import pytest
 from made_run import COUNTS, FACES, IMAGES, make_run
 
 from jobs import query
-from jobs.pipeline.database import Database
-from jobs.pipeline.reading import LabelledRun, exit_code
+from jobs.pipeline.output.database import Database
+from jobs.pipeline.output.reading import LabelledRun, exit_code
 from jobs.pipeline.record.schema import list_lengths
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError

@@ -16,8 +16,8 @@ from made_run import FACES, IMAGES, make_run
 from PIL import Image
 
 from jobs import report
-from jobs.pipeline.database import Database
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.database import Database
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.storage.store import Store
 from jobs.report_page import facts, gallery, render

@@ -13,7 +13,7 @@ from fakes import write_images
 from labelled import label
 
 from jobs import card, compact, export, query, report, status, verify
-from jobs.pipeline.recipes import FaceTensors
+from jobs.pipeline.output.recipes import FaceTensors
 from jobs.pipeline.record.parts import UnreadableError
 from tddfa3.errors import UserError
 

@@ -14,8 +14,8 @@ from labelled import label
 from version_1 import label_as_version_1
 
 from jobs import compact, export, query, status, verify
-from jobs.pipeline import compacting
-from jobs.pipeline.recipes import FaceTensors, typed_faces
+from jobs.pipeline.output import compacting
+from jobs.pipeline.output.recipes import FaceTensors, typed_faces
 from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.record.schema import list_lengths
 from tddfa3.errors import UserError

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from jobs.pipeline.export_files import decode_png
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.record.schema import STATUSES, list_lengths
 from tddfa3.conventions import CROP_SIZE

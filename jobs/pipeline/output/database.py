@@ -19,7 +19,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.record.schema import list_lengths
 from jobs.pipeline.shards.reader import RangeFile, RangeReader

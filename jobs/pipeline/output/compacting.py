@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.pipeline.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.layout import ANNOTATIONS
 from jobs.pipeline.record.parts import encode_part, read_about, read_part
 from jobs.pipeline.record.rows import count

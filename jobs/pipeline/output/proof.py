@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.ledger import PARALLEL, ShardLedger
+from jobs.pipeline.output.ledger import PARALLEL, ShardLedger
 from jobs.pipeline.record.chunks import Chunk
 from jobs.pipeline.record.layout import ANNOTATIONS, OBJECT_FOLDERS
 from jobs.pipeline.record.parts import UnreadableError, read_part

@@ -1,0 +1,1 @@
+"""Readers of an output, finished or still growing."""
