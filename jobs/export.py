@@ -16,9 +16,9 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from jobs.pipeline.export_coco import merge
-from jobs.pipeline.export_photos import photo_options
-from jobs.pipeline.export_plan import (
+from jobs.pipeline.export.coco import merge
+from jobs.pipeline.export.photos import photo_options
+from jobs.pipeline.export.plan import (
     Batch,
     ExportConfig,
     batches,
@@ -27,8 +27,8 @@ from jobs.pipeline.export_plan import (
     needs,
     select,
 )
-from jobs.pipeline.export_pool import export_batches
-from jobs.pipeline.export_work import BatchReport, ExportJob, coco_fragment
+from jobs.pipeline.export.pool import export_batches
+from jobs.pipeline.export.work import BatchReport, ExportJob, coco_fragment
 from jobs.pipeline.output.reading import (
     DONE,
     INCOMPLETE,

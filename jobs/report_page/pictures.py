@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.export_photos import Photo, PhotoReader, photo_options
+from jobs.pipeline.export.photos import Photo, PhotoReader, photo_options
 from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import read_about
 from jobs.pipeline.storage.store import StoreError

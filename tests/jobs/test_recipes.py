@@ -22,7 +22,7 @@ import pytest
 import torch
 from made_run import FACES, make_run
 
-from jobs.pipeline.export_files import decode_png
+from jobs.pipeline.export.files import decode_png
 from jobs.pipeline.output.recipes import FaceTensors, shape_of
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError

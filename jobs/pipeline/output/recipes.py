@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from jobs.pipeline.export_files import decode_png
+from jobs.pipeline.export.files import decode_png
 from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.record.schema import STATUSES, list_lengths

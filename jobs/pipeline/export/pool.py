@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jobs.pipeline.export_plan import Batch
-from jobs.pipeline.export_work import BatchReport, Exporter, ExportJob
+from jobs.pipeline.export.plan import Batch
+from jobs.pipeline.export.work import BatchReport, Exporter, ExportJob
 from jobs.pipeline.record.config import LabelConfig
 from tddfa3.errors import UserError
 

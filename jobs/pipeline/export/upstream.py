@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.pipeline.export_files import File, Item
+from jobs.pipeline.export.files import File, Item
 from jobs.pipeline.label.objects import encode_image
 from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.draw import sheet

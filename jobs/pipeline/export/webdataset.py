@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from jobs.pipeline.export_files import File, Item
+from jobs.pipeline.export.files import File, Item
 from jobs.pipeline.label.objects import encode_image
 from jobs.pipeline.record.rows import png
 from tddfa3.coefficients import Coefficients

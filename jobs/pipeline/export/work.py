@@ -16,12 +16,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.pipeline.export_coco import fragment
-from jobs.pipeline.export_files import File, Item, face_files
-from jobs.pipeline.export_photos import Photo, PhotoReader
-from jobs.pipeline.export_plan import Batch, ExportConfig, Needs, Pick
-from jobs.pipeline.export_upstream import upstream_files
-from jobs.pipeline.export_webdataset import ShardWriter, sample, shard_name
+from jobs.pipeline.export.coco import fragment
+from jobs.pipeline.export.files import File, Item, face_files
+from jobs.pipeline.export.photos import Photo, PhotoReader
+from jobs.pipeline.export.plan import Batch, ExportConfig, Needs, Pick
+from jobs.pipeline.export.upstream import upstream_files
+from jobs.pipeline.export.webdataset import ShardWriter, sample, shard_name
 from jobs.pipeline.record.layout import Layout
 from jobs.pipeline.record.parts import UnreadableError, read_part
 from jobs.pipeline.record.schema import read_metadata

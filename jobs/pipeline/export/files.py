@@ -13,8 +13,8 @@ import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from jobs.pipeline.export_photos import Photo
-from jobs.pipeline.export_plan import ExportConfig
+from jobs.pipeline.export.photos import Photo
+from jobs.pipeline.export.plan import ExportConfig
 from jobs.pipeline.record.rows import png
 from tddfa3.camera import pose_para
 from tddfa3.crop import CropTransform

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.export_files import Item
+from jobs.pipeline.export.files import Item
 from jobs.pipeline.storage.spool import spooled
 from jobs.pipeline.storage.store import Store
 from tddfa3.rle import encode_label_map, rle_area

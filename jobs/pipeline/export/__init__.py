@@ -1,0 +1,1 @@
+"""From the labels of a run to files in the layouts that others read."""
