@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from jobs.pipeline.doctor_checks import (
+from jobs.pipeline.doctor.checks import (
     Check,
     check_assets,
     check_input,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from jobs import doctor
-from jobs.pipeline import doctor_checks as checks
+from jobs.pipeline.doctor import checks
 from jobs.pipeline.storage.store import Store
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
