@@ -20,12 +20,12 @@ from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, image_rows, to_table
 from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.storage.store import Store
-from tddfa3.camera import clip_space
 from tddfa3.coefficients import split
-from tddfa3.crop import crop_image, estimate_crop
+from tddfa3.geometry.camera import clip_space
+from tddfa3.geometry.crop import crop_image, estimate_crop
+from tddfa3.geometry.landmarks import LANDMARK_SETS, gather, to_crop_pixels
+from tddfa3.geometry.segmentation import label_map, pack_parts, visible_vertices
 from tddfa3.labeler import FaceLabeler, crops_to_tensor
-from tddfa3.landmarks import LANDMARK_SETS, gather, to_crop_pixels
-from tddfa3.segmentation import label_map, pack_parts, visible_vertices
 
 RESOLUTION = (224, 224)
 AFTER_THE_BACKBONE = ("geometry", "rasterize", "landmarks", "segment")

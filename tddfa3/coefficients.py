@@ -29,7 +29,7 @@ class CoefficientSizes:
     alb: int
     """Albedo."""
     angle: ClassVar[int] = 3
-    """Pitch, yaw, roll in radians (signs: :func:`tddfa3.camera.euler_degrees`)."""
+    """Pitch, yaw, roll in radians (signs: :func:`tddfa3.geometry.camera.euler_degrees`)."""
     sh: ClassVar[int] = 27
     """Spherical harmonics lighting: nine bands of red, nine of green, nine of blue."""
     trans: ClassVar[int] = 3

@@ -2,7 +2,7 @@
 
 Everything takes and gives RGB uint8 and leaves its arguments alone. Points are image pixels (a
 whole number is a pixel's centre); labels and renders belong to the 224 crop and are laid over the
-photograph by its :class:`~tddfa3.crop.CropTransform`, soft at their edges.
+photograph by its :class:`~tddfa3.geometry.crop.CropTransform`, soft at their edges.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tddfa3.crop import CropTransform
+from tddfa3.geometry.crop import CropTransform
 from tddfa3.photo import Photo, factor_of, pixels_of
 
 if TYPE_CHECKING:

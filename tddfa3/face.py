@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tddfa3.batch import FaceBatch
-from tddfa3.camera import ImageCamera, euler_degrees, image_camera, vertices_in_image_frame
-from tddfa3.crop import CropTransform
-from tddfa3.face_model import FaceModel
-from tddfa3.mesh import FaceMesh, mesh_in_crop_frame
-from tddfa3.outputs import Outputs
-from tddfa3.quality import (
+from tddfa3.geometry.batch import FaceBatch
+from tddfa3.geometry.camera import ImageCamera, euler_degrees, image_camera, vertices_in_image_frame
+from tddfa3.geometry.crop import CropTransform
+from tddfa3.geometry.face_model import FaceModel
+from tddfa3.geometry.quality import (
     quality_coverage,
     quality_points,
     quality_points106,
     quality_visible,
 )
+from tddfa3.mesh import FaceMesh, mesh_in_crop_frame
+from tddfa3.outputs import Outputs
 from tddfa3.render import to_uint8
 from tddfa3.rle import Rle, encode_rle
 
@@ -82,7 +82,7 @@ class Face:
     camera: ImageCamera
     """K, R, t of the photograph's own camera, OpenCV axes."""
     yaw: float
-    """Degrees; see :func:`tddfa3.camera.euler_degrees` for the signs."""
+    """Degrees; see :func:`tddfa3.geometry.camera.euler_degrees` for the signs."""
     pitch: float
     roll: float
     landmarks: dict[str, Floats]

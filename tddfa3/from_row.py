@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from tddfa3.assets.bundle import AUTO, AssetBundle
 from tddfa3.coefficients import Coefficients
-from tddfa3.crop import CropTransform, crop_image
 from tddfa3.face import Candidate, Face, faces_from_batch
+from tddfa3.geometry.crop import CropTransform, crop_image
 from tddfa3.labeler import FaceLabeler, crops_to_tensor
 from tddfa3.outputs import Outputs
 

@@ -20,24 +20,24 @@ from torch import Tensor
 
 from tddfa3.assets.bundle import AUTO, AssetBundle
 from tddfa3.backbones import build_backbone
-from tddfa3.batch import FaceBatch
-from tddfa3.camera import clip_space
 from tddfa3.coefficients import join, split
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.crop import CropTransform, crop_image, estimate_crop
 from tddfa3.detection import Detections, build_detector
 from tddfa3.engine import Engine
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import QUALITY_LANDMARKS, Candidate, Face, faces_from_batch
-from tddfa3.face_model import FaceModel
-from tddfa3.landmarks import LandmarkIndex, gather, to_crop_pixels
-from tddfa3.lighting import LightSolver
+from tddfa3.geometry.batch import FaceBatch
+from tddfa3.geometry.camera import clip_space
+from tddfa3.geometry.crop import CropTransform, crop_image, estimate_crop
+from tddfa3.geometry.face_model import FaceModel
+from tddfa3.geometry.landmarks import LandmarkIndex, gather, to_crop_pixels
+from tddfa3.geometry.lighting import LightSolver
+from tddfa3.geometry.refine import PointRefiner
+from tddfa3.geometry.segmentation import PartSegmenter, label_map, pack_parts, visible_vertices
 from tddfa3.outputs import Outputs
 from tddfa3.photo import Photo, all_of, factor_of, pixels_of, size_of
 from tddfa3.rasterize import build_rasterizer
-from tddfa3.refine import PointRefiner
 from tddfa3.render import render
-from tddfa3.segmentation import PartSegmenter, label_map, pack_parts, visible_vertices
 from tddfa3.texture import TextureMapper, sample_photo
 
 FACE_CHOICES = ("best", "largest", "all")
@@ -58,10 +58,10 @@ class FaceLabeler:
         precision: "fp32"; on CUDA also "bf16" or "fp16".
         compiled: networks through ``torch.compile`` and CUDA graphs; CUDA only.
         refine: "points" moves pose and leading shape coefficients so that the landmarks lie
-            nearer to the detector's five points (:mod:`tddfa3.refine`), "none" does not, "auto"
+            nearer to the detector's five points (:mod:`tddfa3.geometry.refine`), "none" does not, "auto"
             is what the bundle declares, where there are points.
         lighting: "network" predicts light and skin colour, "solve" fits them to the crop
-            (:mod:`tddfa3.lighting`), "auto" is what the bundle declares.
+            (:mod:`tddfa3.geometry.lighting`), "auto" is what the bundle declares.
         batch: faces through the networks and the rasterizer at a time; bounds the memory.
         threads: threads of the networks and the rasterizer on a CPU; None: PyTorch's setting.
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from tddfa3.batch import FaceBatch
-from tddfa3.face_model import directional_shading
+from tddfa3.geometry.batch import FaceBatch
+from tddfa3.geometry.face_model import directional_shading
 from tddfa3.rasterize import Rasterizer
 
 

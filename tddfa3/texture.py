@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tddfa3.blend import SeamlessBlender, erode
-from tddfa3.face_model import FaceModel, Geometry
+from tddfa3.geometry.face_model import FaceModel, Geometry
 from tddfa3.rasterize import Rasterizer
 from tddfa3.threads import FaceThreads
 from tddfa3.uv_chart import MapReader, UvChart

@@ -31,9 +31,9 @@ from benchmarks.open_model.measure import (
 from benchmarks.open_model.pose import five_points
 from benchmarks.open_model.sheet import write_sheet
 from tddfa3.assets.bundle import AUTO, AssetBundle
-from tddfa3.camera import image_camera
 from tddfa3.errors import UserError
 from tddfa3.face import Face
+from tddfa3.geometry.camera import image_camera
 from tddfa3.labeler import FaceLabeler
 from tddfa3.outputs import Outputs
 

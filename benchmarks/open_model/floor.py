@@ -24,9 +24,9 @@ from tddfa3.assets.open import open_face_model
 from tddfa3.assets.synthetic.face import synthetic_face_model
 from tddfa3.assets.synthetic.seeded import NamedRandom
 from tddfa3.assets.upstream import standard_points
-from tddfa3.camera import project, rotation_matrix, to_camera
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.crop import estimate_crop
+from tddfa3.geometry.camera import project, rotation_matrix, to_camera
+from tddfa3.geometry.crop import estimate_crop
 
 Floats = npt.NDArray[np.floating[Any]]
 SUFFIX = ".mediapipe68.txt"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tddfa3.face_model import SH_AMBIENT
+from tddfa3.geometry.face_model import SH_AMBIENT
 
 Floats = npt.NDArray[np.floating]
 

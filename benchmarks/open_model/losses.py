@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.camera import project, rotation_matrix, to_camera
 from tddfa3.coefficients import Coefficients, CoefficientSizes, split
+from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 
 # Vertices beside the 68 landmarks that the losses look at, drawn once with this seed.
 SURFACE_VERTICES, SURFACE_SEED = 400, 0

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from tddfa3.assets.open.proportions import MEASURED_68
-from tddfa3.camera import ImageCamera
 from tddfa3.errors import UserError
+from tddfa3.geometry.camera import ImageCamera
 
 Floats = npt.NDArray[np.float64]
 

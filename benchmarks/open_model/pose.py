@@ -6,9 +6,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tddfa3.camera import CAMERA_DISTANCE, CENTRE, FOCAL, project, rotation_matrix, to_camera
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.crop import estimate_crop
+from tddfa3.geometry.camera import (
+    CAMERA_DISTANCE,
+    CENTRE,
+    FOCAL,
+    project,
+    rotation_matrix,
+    to_camera,
+)
+from tddfa3.geometry.crop import estimate_crop
 
 Floats = npt.NDArray[np.floating]
 

@@ -29,10 +29,10 @@ from benchmarks.open_model.shade import (
 )
 from benchmarks.open_model.surfaces import Surface, joined
 from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.camera import clip_space, project, rotation_matrix, to_camera
 from tddfa3.coefficients import Coefficients, join
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.face_model import FaceModel, Geometry, sh_shading
+from tddfa3.geometry.camera import clip_space, project, rotation_matrix, to_camera
+from tddfa3.geometry.face_model import FaceModel, Geometry, sh_shading
 from tddfa3.rasterize.cpu import CpuRasterizer
 
 Floats = npt.NDArray[np.floating]

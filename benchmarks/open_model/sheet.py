@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from benchmarks.open_model.measure import Photo
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.crop import crop_image
 from tddfa3.draw import covered_by_face
 from tddfa3.face import Face
+from tddfa3.geometry.crop import crop_image
 
 ENLARGED = 2
 PER_ROW = 3

@@ -15,7 +15,7 @@ from jobs.pipeline.output.database import Database
 from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.schema import DEFAULT_LANDMARKS
 from jobs.report_page.facts import VARIABLES, Faces, Histogram
-from tddfa3.crop import CropTransform
+from tddfa3.geometry.crop import CropTransform
 
 Name = tuple[str, int]
 Row = dict[str, Any]

@@ -17,8 +17,8 @@ from jobs.pipeline.export.photos import Photo, PhotoReader, photo_options
 from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import read_about
 from jobs.pipeline.storage.store import StoreError
-from tddfa3.crop import CropTransform, crop_image
 from tddfa3.errors import UserError
+from tddfa3.geometry.crop import CropTransform, crop_image
 
 Source = Literal["overlay", "photo", "drawing"]
 Pixels = NDArray[np.uint8]

@@ -15,7 +15,7 @@ class WholeImage:
     """Takes each 224x224 image as one face.
 
     The face has the whole image for its box, score 1, and NaN for its five points, which says
-    that its crop is :meth:`tddfa3.crop.CropTransform.identity`.
+    that its crop is :meth:`tddfa3.geometry.crop.CropTransform.identity`.
     """
 
     name = "none"

@@ -25,9 +25,9 @@ from benchmarks.open_model.measure import (
 )
 from benchmarks.open_model.pose import five_points
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.camera import image_camera
-from tddfa3.crop import CropTransform
 from tddfa3.errors import UserError
+from tddfa3.geometry.camera import image_camera
+from tddfa3.geometry.crop import CropTransform
 
 CROP = CropTransform(400, 300, 0.8, 210.0, 140.0)
 

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.open_model.floor import Landmarks68, fit, read_points
 from tddfa3.assets.open import open_face_model
-from tddfa3.camera import project, rotation_matrix, to_camera
+from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 
 
 @pytest.fixture(scope="module")

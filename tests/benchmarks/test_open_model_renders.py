@@ -22,9 +22,9 @@ from benchmarks.open_model.render import (
 from benchmarks.open_model.scene import Studio
 from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.coefficients import split
-from tddfa3.crop import estimate_crop
 from tddfa3.errors import UserError
-from tddfa3.face_model import FaceModel
+from tddfa3.geometry.crop import estimate_crop
+from tddfa3.geometry.face_model import FaceModel
 
 PICTURES = 36
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from jobs import export
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.camera import from_pose_para
-from tddfa3.crop import CropTransform
+from tddfa3.geometry.camera import from_pose_para
+from tddfa3.geometry.crop import CropTransform
 from tddfa3.rle import decode_rle
 
 

@@ -14,8 +14,8 @@ from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.layout import ANNOTATIONS
 from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.record.schema import STATUSES, columns, list_lengths, read_metadata
-from tddfa3.crop import CropTransform
 from tddfa3.from_row import FaceNumbers
+from tddfa3.geometry.crop import CropTransform
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 FORMAT_1 = DATA / "part-format-1.parquet"

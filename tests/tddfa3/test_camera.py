@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.camera import (
+from tddfa3.coefficients import split
+from tddfa3.geometry.camera import (
     CAMERA_DISTANCE,
     FAR,
     NEAR,
@@ -26,10 +27,9 @@ from tddfa3.camera import (
     to_camera,
     vertices_in_image_frame,
 )
-from tddfa3.coefficients import split
-from tddfa3.crop import CropTransform
-from tddfa3.face_model import FaceModel
-from tddfa3.landmarks import to_crop_pixels
+from tddfa3.geometry.crop import CropTransform
+from tddfa3.geometry.face_model import FaceModel
+from tddfa3.geometry.landmarks import to_crop_pixels
 
 GOLDEN = [
     f"{photo}__{backbone}__nvdr"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.crop import CropTransform, crop_image, estimate_crop
+from tddfa3.geometry.crop import CropTransform, crop_image, estimate_crop
 
 STANDARD_POINTS = np.array(
     [

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tddfa3.crop import CropTransform
 from tddfa3.draw import (
     PART_COLORS,
     POINT_COLOR,
@@ -20,6 +19,7 @@ from tddfa3.draw import (
     render_over,
     sheet,
 )
+from tddfa3.geometry.crop import CropTransform
 
 Picture = NDArray[np.uint8]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tddfa3.assets.bundle import AssetBundle, FaceModelData
 from tddfa3.coefficients import CoefficientSizes, split
-from tddfa3.face_model import (
+from tddfa3.geometry.face_model import (
     FaceModel,
     Geometry,
     directional_shading,

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tddfa3.assets.bundle import AssetBundle, FaceModelData
-from tddfa3.camera import project, rotation_matrix, to_camera
 from tddfa3.coefficients import split
-from tddfa3.crop import CropTransform
-from tddfa3.face_model import FaceModel, Geometry
-from tddfa3.landmarks import (
+from tddfa3.geometry.camera import project, rotation_matrix, to_camera
+from tddfa3.geometry.crop import CropTransform
+from tddfa3.geometry.face_model import FaceModel, Geometry
+from tddfa3.geometry.landmarks import (
     LANDMARK_SETS,
     LandmarkIndex,
     gather,

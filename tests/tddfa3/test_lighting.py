@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tddfa3 import lighting
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.coefficients import Coefficients
-from tddfa3.face_model import FaceModel, Geometry, sh_shading
-from tddfa3.lighting import LightSolver
+from tddfa3.geometry import lighting
+from tddfa3.geometry.face_model import FaceModel, Geometry, sh_shading
+from tddfa3.geometry.lighting import LightSolver
 from tddfa3.sample import random_coefficients
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.camera import image_camera
-from tddfa3.crop import CropTransform
-from tddfa3.quality import (
+from tddfa3.geometry.camera import image_camera
+from tddfa3.geometry.crop import CropTransform
+from tddfa3.geometry.quality import (
     face_size,
     five_from_68,
     quality_coverage,

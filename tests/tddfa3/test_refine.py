@@ -9,12 +9,12 @@ from torch import Tensor
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.assets.open import EXPRESSION_NAMES
-from tddfa3.camera import rotation_matrix
 from tddfa3.coefficients import join, split
-from tddfa3.face_model import FaceModel
-from tddfa3.landmarks import to_crop_pixels
-from tddfa3.quality import five_from_68
-from tddfa3.refine import (
+from tddfa3.geometry.camera import rotation_matrix
+from tddfa3.geometry.face_model import FaceModel
+from tddfa3.geometry.landmarks import to_crop_pixels
+from tddfa3.geometry.quality import five_from_68
+from tddfa3.geometry.refine import (
     LEADING,
     POINT_OFFSETS,
     PointRefiner,

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from tddfa3.assets.bundle import AssetBundle, FaceModelData
-from tddfa3.camera import clip_space
 from tddfa3.coefficients import split
 from tddfa3.conventions import PART_NAMES
-from tddfa3.face_model import FaceModel, Geometry
-from tddfa3.rasterize import build_rasterizer
-from tddfa3.segmentation import (
+from tddfa3.geometry.camera import clip_space
+from tddfa3.geometry.face_model import FaceModel, Geometry
+from tddfa3.geometry.segmentation import (
     PartSegmenter,
     label_map,
     pack_parts,
     unpack_parts,
     visible_vertices,
 )
+from tddfa3.rasterize import build_rasterizer
 
 CPU = build_rasterizer("cpu", "cpu", threads=1)
 SIZE = (224, 224)

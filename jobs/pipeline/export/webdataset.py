@@ -14,7 +14,7 @@ from jobs.pipeline.export.files import File, Item
 from jobs.pipeline.label.objects import encode_image
 from jobs.pipeline.record.rows import png
 from tddfa3.coefficients import Coefficients
-from tddfa3.crop import crop_image
+from tddfa3.geometry.crop import crop_image
 
 _IN_JSON = (
     "image_id", "face_index", "n_faces", "image_width", "image_height", "box", "score", "points5",

@@ -29,7 +29,7 @@ from tddfa3.assets.synthetic.seeded import NamedRandom
 from tddfa3.assets.upstream import face_model_from_upstream
 from tddfa3.conventions import PART_NAMES
 from tddfa3.errors import AssetError
-from tddfa3.face_model import FaceModel
+from tddfa3.geometry.face_model import FaceModel
 
 Face = dict[str, Any]
 MOUTH_CORNER, MOUTH_LINE = 0.24, -0.385

@@ -18,7 +18,7 @@ from torch import Tensor
 from tddfa3.conventions import CROP_SIZE
 
 if TYPE_CHECKING:
-    from tddfa3.crop import CropTransform
+    from tddfa3.geometry.crop import CropTransform
 
 FOCAL = 1015.0
 """Focal length of the crop's camera in crop pixels: a field of view of 12.6 degrees."""

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tddfa3.camera import CENTRE, FOCAL, project, rotation_matrix, to_camera
 from tddfa3.coefficients import join, split
-from tddfa3.landmarks import to_crop_pixels
-from tddfa3.quality import FIVE_FROM_68
+from tddfa3.geometry.camera import CENTRE, FOCAL, project, rotation_matrix, to_camera
+from tddfa3.geometry.landmarks import to_crop_pixels
+from tddfa3.geometry.quality import FIVE_FROM_68
 
 if TYPE_CHECKING:
     from tddfa3.assets.bundle import FaceModelData
@@ -86,7 +86,7 @@ class PointRefiner(nn.Module):
 
         Args:
             alpha: float32 (B, total).
-            points5: (B, 5, 2) crop pixels, in the order of :func:`tddfa3.quality.five_from_68`.
+            points5: (B, 5, 2) crop pixels, in the order of :func:`tddfa3.geometry.quality.five_from_68`.
         Returns:
             float32 (B, total).
         Raises:
@@ -183,7 +183,7 @@ def opens_more_than_it_moves(data: FaceModelData) -> NDArray[np.bool_]:
 
 
 def rotation_derivatives(angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of :func:`tddfa3.camera.rotation_matrix` by pitch, yaw and roll, each (B, 3, 3).
+    """Of :func:`tddfa3.geometry.camera.rotation_matrix` by pitch, yaw and roll, each (B, 3, 3).
 
     Every entry is a + b sin(x) + c cos(x) in each angle x, so half the difference between a quarter
     turn forwards and one backwards is the derivative exactly.

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tddfa3.camera import project, rotation_matrix, to_camera
 from tddfa3.conventions import CROP_SIZE, LANDMARK_SETS
+from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 
 if TYPE_CHECKING:
     from tddfa3.assets.bundle import FaceModelData
-    from tddfa3.face_model import Geometry
+    from tddfa3.geometry.face_model import Geometry
 
 CHIN = 16
 """Of the 33 contour points 0..15 lie on the image's left, 16 is the chin, 17..32 on the right."""

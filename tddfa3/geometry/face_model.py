@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tddfa3.camera import project, rotation_matrix, to_camera
 from tddfa3.coefficients import Coefficients, CoefficientSizes
+from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 
 if TYPE_CHECKING:
     from tddfa3.assets.bundle import FaceModelData

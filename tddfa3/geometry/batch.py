@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from tddfa3.face_model import Geometry
+from tddfa3.geometry.face_model import Geometry
 
 
 @dataclass

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tddfa3.coefficients import Coefficients
-from tddfa3.face_model import SH_AMBIENT, FaceModel, sh_bands, sh_shading
+from tddfa3.geometry.face_model import SH_AMBIENT, FaceModel, sh_bands, sh_shading
 
 if TYPE_CHECKING:
     from tddfa3.assets.bundle import FaceModelData

@@ -1,0 +1,1 @@
+"""From coefficients to a face: the 3DMM, camera, crop, landmarks, parts, light."""
