@@ -13,9 +13,9 @@ from PIL import Image
 
 from jobs.demo import OUTPUT
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.draw import overlay
+from tddfa3.drawing.draw import overlay
+from tddfa3.drawing.sample import rendered_faces
 from tddfa3.labeler import FaceLabeler
-from tddfa3.sample import rendered_faces
 
 IMAGES = Path(__file__).parent / "images"
 SHEET_SIDE, OVERLAY_SIDE = 960, 360

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.sample import rendered_faces
+from tddfa3.drawing.sample import rendered_faces
 
 DEMO = Path("demo")
 INPUT, OUTPUT = DEMO / "input", DEMO / "output"

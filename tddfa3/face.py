@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tddfa3.drawing.mesh import FaceMesh, mesh_in_crop_frame
+from tddfa3.drawing.render import to_uint8
 from tddfa3.geometry.batch import FaceBatch
 from tddfa3.geometry.camera import ImageCamera, euler_degrees, image_camera, vertices_in_image_frame
 from tddfa3.geometry.crop import CropTransform
@@ -20,9 +22,7 @@ from tddfa3.geometry.quality import (
     quality_points106,
     quality_visible,
 )
-from tddfa3.mesh import FaceMesh, mesh_in_crop_frame
 from tddfa3.outputs import Outputs
-from tddfa3.render import to_uint8
 from tddfa3.rle import Rle, encode_rle
 
 Floats = NDArray[np.float32]

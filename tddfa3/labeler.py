@@ -23,6 +23,8 @@ from tddfa3.backbones import build_backbone
 from tddfa3.coefficients import join, split
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.detection import Detections, build_detector
+from tddfa3.drawing.render import render
+from tddfa3.drawing.texture import TextureMapper, sample_photo
 from tddfa3.engine import Engine
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import QUALITY_LANDMARKS, Candidate, Face, faces_from_batch
@@ -37,8 +39,6 @@ from tddfa3.geometry.segmentation import PartSegmenter, label_map, pack_parts, v
 from tddfa3.outputs import Outputs
 from tddfa3.photo import Photo, all_of, factor_of, pixels_of, size_of
 from tddfa3.rasterize import build_rasterizer
-from tddfa3.render import render
-from tddfa3.texture import TextureMapper, sample_photo
 
 FACE_CHOICES = ("best", "largest", "all")
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from benchmarks.open_model.measure import Photo
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.draw import covered_by_face
+from tddfa3.drawing.draw import covered_by_face
 from tddfa3.face import Face
 from tddfa3.geometry.crop import crop_image
 

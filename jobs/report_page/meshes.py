@@ -34,8 +34,8 @@ def glbs(run: LabelledRun, assets: str, rows: Sequence[dict[str, Any]]) -> list[
     check_assets(assets, run)
     # Here, not above: a report without a mesh needs no torch.
     from tddfa3.assets.bundle import AssetBundle
+    from tddfa3.drawing.mesh import encode_mesh
     from tddfa3.from_row import FaceNumbers, FaceRebuilder
-    from tddfa3.mesh import encode_mesh
     from tddfa3.outputs import Outputs
 
     outputs = Outputs(landmarks=(), masks=(), meshes=("pca",))

@@ -27,8 +27,8 @@ from jobs.pipeline.label.engine import AssetFacts, mesh_sources
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.shards import Shard, ShardIndex
 from jobs.pipeline.storage.store import Store
+from tddfa3.drawing.mesh import FaceMesh
 from tddfa3.geometry.crop import CropTransform
-from tddfa3.mesh import FaceMesh
 
 PLAIN, NO_FACE, TWO_FACES, RAISES, KILLS, SLOW, HANGS, FREEZES = range(8)
 PARTS = (

@@ -16,7 +16,7 @@ from programs import run_module
 
 from jobs.label import OPEN_NOTE
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.sample import rendered_faces
+from tddfa3.drawing.sample import rendered_faces
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tddfa3.blend import EROSION, SeamlessBlender, erode
+from tddfa3.drawing.blend import EROSION, SeamlessBlender, erode
 
 
 def blend(source: Tensor, target: Tensor, mask: Tensor, cells: int) -> Tensor:

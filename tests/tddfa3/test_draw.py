@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tddfa3.draw import (
+from tddfa3.drawing.draw import (
     PART_COLORS,
     POINT_COLOR,
     SHEET_CELL,

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.coefficients import Coefficients
+from tddfa3.drawing.sample import random_coefficients
 from tddfa3.geometry import lighting
 from tddfa3.geometry.face_model import FaceModel, Geometry, sh_shading
 from tddfa3.geometry.lighting import LightSolver
-from tddfa3.sample import random_coefficients
 
 
 class Scene:

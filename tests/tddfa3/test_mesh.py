@@ -14,7 +14,7 @@ import pytest
 import trimesh
 from numpy.typing import NDArray
 
-from tddfa3.mesh import (
+from tddfa3.drawing.mesh import (
     MESH_FORMATS,
     FaceMesh,
     encode_mesh,

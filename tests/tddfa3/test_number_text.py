@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tddfa3.number_text import number_lines
+from tddfa3.drawing.number_text import number_lines
 
 
 def read(text: bytes) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.draw import overlay, sheet
+from tddfa3.drawing.draw import overlay, sheet
 from tddfa3.face import Face
 from tddfa3.geometry.crop import CropTransform, crop_image
 from tddfa3.labeler import FaceLabeler

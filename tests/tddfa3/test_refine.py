@@ -10,6 +10,7 @@ from torch import Tensor
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.assets.open import EXPRESSION_NAMES
 from tddfa3.coefficients import join, split
+from tddfa3.drawing.sample import random_coefficients
 from tddfa3.geometry.camera import rotation_matrix
 from tddfa3.geometry.face_model import FaceModel
 from tddfa3.geometry.landmarks import to_crop_pixels
@@ -21,7 +22,6 @@ from tddfa3.geometry.refine import (
     opens_more_than_it_moves,
     rotation_derivatives,
 )
-from tddfa3.sample import random_coefficients
 
 
 class Faces:

@@ -13,9 +13,9 @@ from scipy import ndimage
 from torch import Tensor
 
 from tddfa3.coefficients import split
+from tddfa3.drawing.texture import TextureMapper, sample_photo
 from tddfa3.geometry.face_model import FaceModel
 from tddfa3.rasterize import build_rasterizer
-from tddfa3.texture import TextureMapper, sample_photo
 
 SIDE = 60  # vertices along the chart
 GOLDEN = [

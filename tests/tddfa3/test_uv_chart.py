@@ -8,8 +8,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from tddfa3.drawing.uv_chart import UvChart
 from tddfa3.rasterize import build_rasterizer
-from tddfa3.uv_chart import UvChart
 
 SIZE = 64
 

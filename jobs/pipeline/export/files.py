@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from jobs.pipeline.export.photos import Photo
 from jobs.pipeline.export.plan import ExportConfig
 from jobs.pipeline.record.rows import png
+from tddfa3.drawing.mesh import encode_mesh
 from tddfa3.face import Face
 from tddfa3.geometry.camera import pose_para
 from tddfa3.geometry.crop import CropTransform
-from tddfa3.mesh import encode_mesh
 
 File = tuple[str, bytes]
 Floats = NDArray[np.float32]

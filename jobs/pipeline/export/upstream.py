@@ -11,8 +11,8 @@ import numpy as np
 from jobs.pipeline.export.files import File, Item
 from jobs.pipeline.label.objects import encode_image
 from tddfa3.conventions import LANDMARK_SETS
-from tddfa3.draw import sheet
-from tddfa3.mesh import encode_mesh
+from tddfa3.drawing.draw import sheet
+from tddfa3.drawing.mesh import encode_mesh
 
 _MESHES = {"pca": "pcaTex", "extracted": "extractTex"}
 

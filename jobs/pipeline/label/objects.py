@@ -25,8 +25,8 @@ from jobs.pipeline.record.rows import Row
 from jobs.pipeline.storage.store import Store
 
 if TYPE_CHECKING:
+    from tddfa3.drawing.mesh import FaceMesh, MeshFormat
     from tddfa3.face import Face
-    from tddfa3.mesh import FaceMesh, MeshFormat
     from tddfa3.photo import Photo
 
 _QUALITY = {
@@ -100,19 +100,19 @@ def encode_image(image: NDArray[np.uint8], fmt: str) -> bytes:
 
 def _encode_mesh(mesh: FaceMesh, mesh_format: MeshFormat) -> bytes:
     # Imported late, as drawing is: the driver knows this module and encodes nothing.
-    from tddfa3.mesh import encode_mesh
+    from tddfa3.drawing.mesh import encode_mesh
 
     return encode_mesh(mesh, mesh_format)
 
 
 def _encode_overlay(photo: Photo, faces: Sequence[Face]) -> bytes:
-    from tddfa3.draw import overlay
+    from tddfa3.drawing.draw import overlay
 
     return encode_image(overlay(photo, faces), "jpg")
 
 
 def _encode_sheet(photo: Photo, face: Face, part_names: Sequence[str]) -> bytes:
-    from tddfa3.draw import sheet
+    from tddfa3.drawing.draw import sheet
 
     return encode_image(sheet(photo, face, part_names=part_names), "jpg")
 

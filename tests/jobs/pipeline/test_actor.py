@@ -40,8 +40,8 @@ from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.record.rows import ImageRecord
 from jobs.pipeline.record.run import Run, open_run
 from jobs.pipeline.storage.store import Store
+from tddfa3.drawing.mesh import FaceMesh
 from tddfa3.errors import UserError
-from tddfa3.mesh import FaceMesh
 from tddfa3.photo import Photo, ReducedPhoto
 
 CONFIG = LabelConfig(assets="x", chunk_images=4, batch=3)
@@ -350,7 +350,7 @@ def test_a_failed_object_fails_the_chunk_and_commits_nothing(
 
     write_images(tmp_path / "in", 2)
     job = Job(tmp_path, MeshEngine(), meshes="pca")
-    monkeypatch.setattr("tddfa3.mesh.encode_mesh", failing)
+    monkeypatch.setattr("tddfa3.drawing.mesh.encode_mesh", failing)
     [order] = job.orders()
     with pytest.raises(ValueError, match="no such format"):
         job.actor.label_chunk(order)

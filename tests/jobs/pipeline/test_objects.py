@@ -11,7 +11,7 @@ from jobs.pipeline.label.objects import ObjectFile, encode_image, image_files
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.layout import Layout
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.draw import sheet
+from tddfa3.drawing.draw import sheet
 from tddfa3.face import Face
 from tddfa3.labeler import FaceLabeler
 from tddfa3.outputs import Outputs

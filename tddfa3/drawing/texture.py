@@ -1,6 +1,6 @@
 """Textures in UV space: maps of vertex colours, and the texture extracted from the photo.
 
-The UV chart never changes, so it is rasterized once per process (:mod:`tddfa3.uv_chart` defines
+The UV chart never changes, so it is rasterized once per process (:mod:`tddfa3.drawing.uv_chart` defines
 the layout of maps). A mesh's vertices are about as many as its crop's pixels, so everything that
 is not a map for a person to look at is done at the vertices, map or no map.
 """
@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tddfa3.blend import SeamlessBlender, erode
+from tddfa3.drawing.blend import SeamlessBlender, erode
+from tddfa3.drawing.uv_chart import MapReader, UvChart
 from tddfa3.geometry.face_model import FaceModel, Geometry
 from tddfa3.rasterize import Rasterizer
 from tddfa3.threads import FaceThreads
-from tddfa3.uv_chart import MapReader, UvChart
 
 if TYPE_CHECKING:
     from tddfa3.assets.bundle import FaceModelData

@@ -10,12 +10,12 @@ from PIL import Image
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.coefficients import Coefficients
 from tddfa3.conventions import CROP_SIZE
+from tddfa3.drawing.render import render, to_uint8
 from tddfa3.geometry.batch import FaceBatch
 from tddfa3.geometry.camera import clip_space
 from tddfa3.geometry.face_model import FaceModel
 from tddfa3.geometry.segmentation import visible_vertices
 from tddfa3.rasterize import build_rasterizer
-from tddfa3.render import render, to_uint8
 
 
 def random_coefficients(model: FaceModel, count: int, seed: int) -> Coefficients:

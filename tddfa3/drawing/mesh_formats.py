@@ -1,4 +1,4 @@
-"""Writers of mesh files: plain arrays in, bytes out, no checks (`tddfa3.mesh` has made them).
+"""Writers of mesh files: plain arrays in, bytes out, no checks (`tddfa3.drawing.mesh` has made them).
 
 They are written out here because a run may write millions of meshes: for 35,709 vertices the OBJ
 writer takes some 10 ms, where formatting number by number takes over 500, and PLY and GLB about
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tddfa3.number_text import number_lines
+from tddfa3.drawing.number_text import number_lines
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tddfa3 import mesh_formats
+from tddfa3.drawing import mesh_formats
 from tddfa3.geometry.camera import CAMERA_DISTANCE
 
 MeshFormat = Literal["obj", "ply", "glb"]

@@ -1,0 +1,1 @@
+"""From a face to pictures and meshes."""
