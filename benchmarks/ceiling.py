@@ -12,11 +12,11 @@ from torch import nn
 
 from benchmarks.settings import Settings
 from benchmarks.timing import measure_in_turn
-from tddfa3.backbones.resnet50 import ResNet50
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.detection.landmarks106 import INPUT_SIZE, LandmarkNetwork
-from tddfa3.detection.retinaface import RetinaFaceConfig
-from tddfa3.detection.retinaface_network import RetinaFaceNetwork
+from tddfa3.networks.backbones.resnet50 import ResNet50
+from tddfa3.networks.detection.landmarks106 import INPUT_SIZE, LandmarkNetwork
+from tddfa3.networks.detection.retinaface import RetinaFaceConfig
+from tddfa3.networks.detection.retinaface_network import RetinaFaceNetwork
 
 HEADS = (80, 64, 80, 3, 27, 2, 1)
 """Sizes of the heads of 3DDFA-V3's backbones."""

@@ -9,7 +9,7 @@ from benchmarks.inputs import portrait
 from benchmarks.settings import Settings
 from benchmarks.timing import measure_in_turn
 from jobs.pipeline.label.decode import decode
-from tddfa3.detection import RetinaFaceConfig
+from tddfa3.networks.detection import RetinaFaceConfig
 
 SIZE = (4000, 3000)
 

@@ -19,9 +19,9 @@ from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, Row, image_rows, to_table
 from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.storage.store import Store
-from tddfa3.detection import Mtcnn, RetinaFace
-from tddfa3.detection.mtcnn import Cascade
 from tddfa3.labeler import FaceLabeler
+from tddfa3.networks.detection import Mtcnn, RetinaFace
+from tddfa3.networks.detection.mtcnn import Cascade
 
 
 class LibraryLoop:

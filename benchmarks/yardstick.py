@@ -17,8 +17,8 @@ import torch
 from benchmarks.ceiling import HEADS
 from benchmarks.settings import Settings
 from benchmarks.timing import measure_in_turn
-from tddfa3.backbones.resnet50 import ResNet50
 from tddfa3.conventions import CROP_SIZE
+from tddfa3.networks.backbones.resnet50 import ResNet50
 
 # Seconds per photograph, medians: detector and alignment, ResNet-50, all else.
 ORIGINAL_DETECTOR, ORIGINAL_BACKBONE, ORIGINAL_REST = 0.64, 0.085, 2.425

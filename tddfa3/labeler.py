@@ -19,13 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tddfa3.assets.bundle import AUTO, AssetBundle
-from tddfa3.backbones import build_backbone
 from tddfa3.coefficients import join, split
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.detection import Detections, build_detector
 from tddfa3.drawing.render import render
 from tddfa3.drawing.texture import TextureMapper, sample_photo
-from tddfa3.engine import Engine
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import QUALITY_LANDMARKS, Candidate, Face, faces_from_batch
 from tddfa3.geometry.batch import FaceBatch
@@ -36,6 +33,9 @@ from tddfa3.geometry.landmarks import LandmarkIndex, gather, to_crop_pixels
 from tddfa3.geometry.lighting import LightSolver
 from tddfa3.geometry.refine import PointRefiner
 from tddfa3.geometry.segmentation import PartSegmenter, label_map, pack_parts, visible_vertices
+from tddfa3.networks.backbones import build_backbone
+from tddfa3.networks.detection import Detections, build_detector
+from tddfa3.networks.engine import Engine
 from tddfa3.outputs import Outputs
 from tddfa3.photo import Photo, all_of, factor_of, pixels_of, size_of
 from tddfa3.rasterize import build_rasterizer

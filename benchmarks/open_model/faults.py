@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tddfa3.backbones.efficientlite import INPUT_SIZE
+from tddfa3.networks.backbones.efficientlite import INPUT_SIZE
 
 Floats = npt.NDArray[np.floating]
 

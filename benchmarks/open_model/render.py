@@ -23,8 +23,8 @@ from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.assets.open import open_face_model
 from tddfa3.assets.synthetic.face import similarity_landmarks
 from tddfa3.assets.upstream import face_model_from_upstream
-from tddfa3.backbones.efficientlite import INPUT_SIZE
 from tddfa3.errors import UserError
+from tddfa3.networks.backbones.efficientlite import INPUT_SIZE
 
 SHARD_PICTURES = 1000
 SEED = 0

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from benchmarks.open_model.losses import FaceLoss
 from benchmarks.open_model.pretrained import imagenet_weights, load_trunk
 from benchmarks.open_model.render import Shard, face_model_data, load_shards
-from tddfa3.backbones.efficientlite import EfficientLite
 from tddfa3.coefficients import CoefficientSizes
 from tddfa3.errors import UserError
+from tddfa3.networks.backbones.efficientlite import EfficientLite
 
 SEED = 0
 HELD_BACK = 512

@@ -98,7 +98,7 @@ class Backbone:
     """A network from crop to coefficients, as a bundle declares it.
 
     file: its weights.
-    architecture: a name that :mod:`tddfa3.backbones` knows.
+    architecture: a name that :mod:`tddfa3.networks.backbones` knows.
     input_size: side of the crop that it takes, in pixels.
     """
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from tddfa3.drawing.blend import SeamlessBlender, erode
 from tddfa3.drawing.uv_chart import MapReader, UvChart
 from tddfa3.geometry.face_model import FaceModel, Geometry
+from tddfa3.networks.threads import FaceThreads
 from tddfa3.rasterize import Rasterizer
-from tddfa3.threads import FaceThreads
 
 if TYPE_CHECKING:
     from tddfa3.assets.bundle import FaceModelData

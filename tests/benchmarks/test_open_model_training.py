@@ -16,9 +16,9 @@ from benchmarks.open_model.render import Shard, face_model_data, render_shard
 from benchmarks.open_model.scene import Studio
 from benchmarks.open_model.train import Recipe, Trainer, augmented, build_network, train
 from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.backbones.efficientlite import EfficientLite
 from tddfa3.errors import UnavailableError
-from tddfa3.weights import load_network
+from tddfa3.networks.backbones.efficientlite import EfficientLite
+from tddfa3.networks.weights import load_network
 
 # 32 renders of which a quarter is held back, in batches of 8.
 EPOCH, STEPS = 3, 18

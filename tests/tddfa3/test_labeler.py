@@ -11,11 +11,11 @@ import torch
 from everything import EVERYTHING
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.detection import Detections
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import Face
 from tddfa3.geometry.crop import crop_image
 from tddfa3.labeler import FaceLabeler, choose_device, crops_to_tensor
+from tddfa3.networks.detection import Detections
 from tddfa3.outputs import Outputs
 
 

@@ -8,14 +8,14 @@ import skimage.data
 import torch
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.backbones import build_backbone
 from tddfa3.drawing.draw import overlay, sheet
 from tddfa3.drawing.mesh import encode_mesh
 from tddfa3.drawing.sample import rendered_faces
-from tddfa3.engine import Engine
 from tddfa3.face import Face
 from tddfa3.from_row import FaceNumbers, FaceRebuilder
 from tddfa3.labeler import FaceLabeler
+from tddfa3.networks.backbones import build_backbone
+from tddfa3.networks.engine import Engine
 from tddfa3.outputs import Outputs
 from tddfa3.rle import decode_rle
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tddfa3.errors import AssetError
-from tddfa3.resnet import Bottleneck
-from tddfa3.weights import fold_batch_norms, load_network
+from tddfa3.networks.resnet import Bottleneck
+from tddfa3.networks.weights import fold_batch_norms, load_network
 
 
 def small_network() -> nn.Module:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from skimage import data
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.backbones import build_backbone
-from tddfa3.backbones.mobilenetv3 import MobileNetV3
-from tddfa3.backbones.resnet50 import ResNet50
 from tddfa3.errors import AssetError, UserError
+from tddfa3.networks.backbones import build_backbone
+from tddfa3.networks.backbones.mobilenetv3 import MobileNetV3
+from tddfa3.networks.backbones.resnet50 import ResNet50
 
 
 @pytest.fixture(scope="module")

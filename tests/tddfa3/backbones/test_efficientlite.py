@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tddfa3.backbones.efficientlite import EfficientLite, SameConvolution
-from tddfa3.engine.export import example_input, export, outputs_of
-from tddfa3.engine.session import OnnxNetwork, prepare
-from tddfa3.weights import load_network
+from tddfa3.networks.backbones.efficientlite import EfficientLite, SameConvolution
+from tddfa3.networks.engine.export import example_input, export, outputs_of
+from tddfa3.networks.engine.session import OnnxNetwork, prepare
+from tddfa3.networks.weights import load_network
 
 HEAD_SIZES = (40, 40, 20, 3, 27, 2, 1)
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from skimage import data
 from torch import Tensor, nn
 
-from tddfa3.detection.landmarks106 import LandmarkNetwork, Landmarks106
-from tddfa3.detection.retinaface import RetinaFace, RetinaFaceConfig
-from tddfa3.detection.retinaface_network import RetinaFaceNetwork
-from tddfa3.weights import load_network
+from tddfa3.networks.detection.landmarks106 import LandmarkNetwork, Landmarks106
+from tddfa3.networks.detection.retinaface import RetinaFace, RetinaFaceConfig
+from tddfa3.networks.detection.retinaface_network import RetinaFaceNetwork
+from tddfa3.networks.weights import load_network
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tddfa3.detection.base import Detections, check_images, to_tensor
+from tddfa3.networks.detection.base import Detections, check_images, to_tensor
 
 
 def three_faces() -> Detections:

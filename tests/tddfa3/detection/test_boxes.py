@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tddfa3.detection import boxes as box_arithmetic
-from tddfa3.detection.boxes import overlap, shift, suppress, suppress_greedily, to_squares
+from tddfa3.networks.detection import boxes as box_arithmetic
+from tddfa3.networks.detection.boxes import overlap, shift, suppress, suppress_greedily, to_squares
 
 Array = NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.detection import MtcnnConfig, RetinaFaceConfig, build_detector
 from tddfa3.errors import UserError
+from tddfa3.networks.detection import MtcnnConfig, RetinaFaceConfig, build_detector
 
 
 @pytest.mark.parametrize("name", ["mtcnn", "none"])

@@ -8,8 +8,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tddfa3.detection.landmarks106 import FaceSquare, LandmarkNetwork, Landmarks106, soft_argmax
-from tddfa3.weights import load_network
+from tddfa3.networks.detection.landmarks106 import (
+    FaceSquare,
+    LandmarkNetwork,
+    Landmarks106,
+    soft_argmax,
+)
+from tddfa3.networks.weights import load_network
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.detection import Mtcnn, MtcnnConfig, build_detector
-from tddfa3.detection import mtcnn as mtcnn_module
-from tddfa3.detection.mtcnn import pyramid_scales
-from tddfa3.detection.mtcnn_networks import propose
+from tddfa3.networks.detection import Mtcnn, MtcnnConfig, build_detector
+from tddfa3.networks.detection import mtcnn as mtcnn_module
+from tddfa3.networks.detection.mtcnn import pyramid_scales
+from tddfa3.networks.detection.mtcnn_networks import propose
 
 # What the package gives for these images; see "made_with" in the file.
 PACKAGE = json.loads((Path(__file__).parent / "mtcnn_package.json").read_text())["faces"]

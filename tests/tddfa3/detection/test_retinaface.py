@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.detection import RetinaFace, RetinaFaceConfig, build_detector
-from tddfa3.detection.base import Detections
-from tddfa3.detection.retinaface import Letterbox
-from tddfa3.detection.retinaface_network import anchors, decode_boxes
 from tddfa3.geometry.crop import crop_image, estimate_crop
+from tddfa3.networks.detection import RetinaFace, RetinaFaceConfig, build_detector
+from tddfa3.networks.detection.base import Detections
+from tddfa3.networks.detection.retinaface import Letterbox
+from tddfa3.networks.detection.retinaface_network import anchors, decode_boxes
 
 
 @pytest.fixture(scope="module")

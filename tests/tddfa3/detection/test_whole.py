@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tddfa3.detection.whole import WholeImage
+from tddfa3.networks.detection.whole import WholeImage
 
 
 def test_whole_image_is_one_face_without_points() -> None:

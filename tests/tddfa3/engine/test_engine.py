@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tddfa3 import engine as engine_module
-from tddfa3.engine import Engine
-from tddfa3.engine.cuda import TunedNetwork
-from tddfa3.engine.export import PlainPReLU, SubsampledConvolution, spell_out
 from tddfa3.errors import UnavailableError, UserError
+from tddfa3.networks import engine as engine_module
+from tddfa3.networks.engine import Engine
+from tddfa3.networks.engine.cuda import TunedNetwork
+from tddfa3.networks.engine.export import PlainPReLU, SubsampledConvolution, spell_out
 
 
 def test_auto_is_onnx_on_the_cpu_and_torch_elsewhere() -> None:

@@ -11,12 +11,12 @@ from comparing import relative_difference, run
 from torch import nn
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.backbones import build_backbone
-from tddfa3.detection import build_detector
-from tddfa3.detection.landmarks106 import LandmarkNetwork
-from tddfa3.detection.mtcnn_networks import MtcnnNetworks
-from tddfa3.detection.retinaface_network import RetinaFaceNetwork
-from tddfa3.engine import Engine, session
+from tddfa3.networks.backbones import build_backbone
+from tddfa3.networks.detection import build_detector
+from tddfa3.networks.detection.landmarks106 import LandmarkNetwork
+from tddfa3.networks.detection.mtcnn_networks import MtcnnNetworks
+from tddfa3.networks.detection.retinaface_network import RetinaFaceNetwork
+from tddfa3.networks.engine import Engine, session
 
 TORCH, ONNX = Engine("torch"), Engine("onnx")
 

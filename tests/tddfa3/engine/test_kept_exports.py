@@ -13,11 +13,11 @@ from comparing import run
 from torch import nn
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.backbones import build_backbone
-from tddfa3.detection.mtcnn_networks import MtcnnNetworks
-from tddfa3.engine import Engine, ExportError, Network, cache
-from tddfa3.engine.export import OPSET
-from tddfa3.engine.session import check_equal
+from tddfa3.networks.backbones import build_backbone
+from tddfa3.networks.detection.mtcnn_networks import MtcnnNetworks
+from tddfa3.networks.engine import Engine, ExportError, Network, cache
+from tddfa3.networks.engine.export import OPSET
+from tddfa3.networks.engine.session import check_equal
 
 SHAPE = (None, 3, 24, 24)
 

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.backbones.efficientlite import EfficientLite
-from tddfa3.backbones.mobilenetv3 import MobileNetV3
-from tddfa3.backbones.resnet50 import ResNet50
 from tddfa3.coefficients import CoefficientSizes
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.engine import Engine, Network
 from tddfa3.errors import AssetError
+from tddfa3.networks.backbones.efficientlite import EfficientLite
+from tddfa3.networks.backbones.mobilenetv3 import MobileNetV3
+from tddfa3.networks.backbones.resnet50 import ResNet50
+from tddfa3.networks.engine import Engine, Network
 
 __all__ = ["ARCHITECTURES", "build_backbone"]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tddfa3.engine import Network
+from tddfa3.networks.engine import Network
 
 INPUT_SIZE = 224
 ENLARGEMENT = 1.35

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from tddfa3.backbones.heads import CoefficientHeads
+from tddfa3.networks.backbones.heads import CoefficientHeads
 
 
 class Stage(NamedTuple):

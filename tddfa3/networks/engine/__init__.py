@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.engine.export import ExportError
 from tddfa3.errors import UnavailableError, UserError
-from tddfa3.weights import load_network
+from tddfa3.networks.engine.export import ExportError
+from tddfa3.networks.weights import load_network
 
 __all__ = ["ENGINES", "PRECISIONS", "Engine", "ExportError", "Network"]
 
@@ -116,7 +116,7 @@ class Engine:
 
         if self.kind == "torch":
             return self._in_torch(build())
-        from tddfa3.engine.session import load_onnx
+        from tddfa3.networks.engine.session import load_onnx
 
         threads = self.threads or torch.get_num_threads()
         try:
@@ -130,7 +130,7 @@ class Engine:
     def _in_torch(self, module: nn.Module) -> Network:
         if self.precision == "fp32" and not self.compiled:
             return module
-        from tddfa3.engine.cuda import TunedNetwork
+        from tddfa3.networks.engine.cuda import TunedNetwork
 
         return TunedNetwork(module, self.precision, compiled=self.compiled)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.detection.base import Detections, check_images
+from tddfa3.networks.detection.base import Detections, check_images
 
 
 class WholeImage:
@@ -22,7 +22,7 @@ class WholeImage:
     needed_side: int | None = None
 
     def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
-        """See :meth:`tddfa3.detection.base.Detector.detect`.
+        """See :meth:`tddfa3.networks.detection.base.Detector.detect`.
 
         Raises:
             ValueError: also if an image is not 224x224.

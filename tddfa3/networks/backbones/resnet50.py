@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from tddfa3.backbones.heads import CoefficientHeads
-from tddfa3.resnet import FEATURES, ResNet50Trunk
+from tddfa3.networks.backbones.heads import CoefficientHeads
+from tddfa3.networks.resnet import FEATURES, ResNet50Trunk
 
 
 class ResNet50(nn.Module):

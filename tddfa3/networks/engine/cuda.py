@@ -1,6 +1,6 @@
 """PyTorch networks on CUDA with fewer bits and fewer kernel launches.
 
-The layout is channels_last already: :func:`tddfa3.weights.load_network` sees to that.
+The layout is channels_last already: :func:`tddfa3.networks.weights.load_network` sees to that.
 """
 
 from __future__ import annotations

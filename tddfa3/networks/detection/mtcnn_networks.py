@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tddfa3.engine import Network
+from tddfa3.networks.engine import Network
 
 
 class Layer(NamedTuple):

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tddfa3.detection.base import Detections, check_images, to_tensor
-from tddfa3.detection.boxes import suppress_greedily
-from tddfa3.detection.landmarks106 import Landmarks106
-from tddfa3.detection.retinaface_network import anchors, decode_boxes
-from tddfa3.engine import Network
+from tddfa3.networks.detection.base import Detections, check_images, to_tensor
+from tddfa3.networks.detection.boxes import suppress_greedily
+from tddfa3.networks.detection.landmarks106 import Landmarks106
+from tddfa3.networks.detection.retinaface_network import anchors, decode_boxes
+from tddfa3.networks.engine import Network
 
 # ImageNet's, in RGB order and 0..255.
 _MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -105,7 +105,7 @@ class RetinaFace:
 
     @torch.inference_mode()
     def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
-        """See :meth:`tddfa3.detection.base.Detector.detect`.
+        """See :meth:`tddfa3.networks.detection.base.Detector.detect`.
 
         Boxes are whole pixels. Faces whose square lies beside the photo are dropped. With ``which``
         other than "all" the 106-point network, a sixth of the time, sees one face per image.

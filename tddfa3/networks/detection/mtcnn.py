@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tddfa3.detection.base import Detections, check_images, to_tensor
-from tddfa3.detection.boxes import Array, shift, suppress, to_squares
-from tddfa3.detection.mtcnn_networks import CELL, OUTPUT_SIZE, REFINE_SIZE, STRIDE, propose
-from tddfa3.engine import Network
+from tddfa3.networks.detection.base import Detections, check_images, to_tensor
+from tddfa3.networks.detection.boxes import Array, shift, suppress, to_squares
+from tddfa3.networks.detection.mtcnn_networks import CELL, OUTPUT_SIZE, REFINE_SIZE, STRIDE, propose
+from tddfa3.networks.engine import Network
 
 _PYRAMID_FACTOR = 0.709
 # The package rounds the number of levels to a whole number; at its factor that keeps the levels
@@ -79,7 +79,7 @@ class _Boxes:
 
 
 class Cascade(NamedTuple):
-    """The parts of :class:`~tddfa3.detection.mtcnn_networks.MtcnnNetworks`, as they are run."""
+    """The parts of :class:`~tddfa3.networks.detection.mtcnn_networks.MtcnnNetworks`, as they are run."""
 
     pnet: Network
     rnet: Network
@@ -109,7 +109,7 @@ class Mtcnn:
 
     @torch.inference_mode()
     def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
-        """See :meth:`tddfa3.detection.base.Detector.detect`.
+        """See :meth:`tddfa3.networks.detection.base.Detector.detect`.
 
         Boxes are clipped to the photo. Takes 12 bytes per pixel of the largest photo, and more
         only in bounded pieces.

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.engine import cache as kept
-from tddfa3.engine.export import OPSET, ExportError, example_input, export, outputs_of
+from tddfa3.networks.engine import cache as kept
+from tddfa3.networks.engine.export import OPSET, ExportError, example_input, export, outputs_of
 
 # Of a fresh export against PyTorch, relative to the largest output; the usual is 1e-6 to 2e-5.
 _EXPORT_TOLERANCE = 1e-3
@@ -71,7 +71,7 @@ def prepare(model: Path, folder: Path) -> None:
     """Optimises an ONNX file for this processor, as a folder of graph and weights.
 
     Args:
-        model: as :func:`tddfa3.engine.export.export` writes it.
+        model: as :func:`tddfa3.networks.engine.export.export` writes it.
         folder: empty.
     """
     options = _options()
@@ -108,7 +108,7 @@ def load_onnx(
     Args:
         build: makes the module with its weights; called only where there is no kept export.
         threads: of one call.
-        (the others): as of :meth:`tddfa3.engine.Engine.network`.
+        (the others): as of :meth:`tddfa3.networks.engine.Engine.network`.
 
     Raises:
         ExportError: it cannot be exported, or onnxruntime computes something else than PyTorch.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 
 from tddfa3.assets.bundle import AUTO, AssetBundle
-from tddfa3.detection.base import Detections, Detector
-from tddfa3.detection.landmarks106 import INPUT_SIZE, LandmarkNetwork, Landmarks106
-from tddfa3.detection.mtcnn import Cascade, Mtcnn, MtcnnConfig
-from tddfa3.detection.mtcnn_networks import OUTPUT_SIZE, REFINE_SIZE, MtcnnNetworks
-from tddfa3.detection.retinaface import RetinaFace, RetinaFaceConfig
-from tddfa3.detection.retinaface_network import RetinaFaceNetwork
-from tddfa3.detection.whole import WholeImage
-from tddfa3.engine import Engine, Network
 from tddfa3.errors import UserError
+from tddfa3.networks.detection.base import Detections, Detector
+from tddfa3.networks.detection.landmarks106 import INPUT_SIZE, LandmarkNetwork, Landmarks106
+from tddfa3.networks.detection.mtcnn import Cascade, Mtcnn, MtcnnConfig
+from tddfa3.networks.detection.mtcnn_networks import OUTPUT_SIZE, REFINE_SIZE, MtcnnNetworks
+from tddfa3.networks.detection.retinaface import RetinaFace, RetinaFaceConfig
+from tddfa3.networks.detection.retinaface_network import RetinaFaceNetwork
+from tddfa3.networks.detection.whole import WholeImage
+from tddfa3.networks.engine import Engine, Network
 
 __all__ = [
     "Detections",

@@ -1,0 +1,1 @@
+"""Detectors and backbones, and what runs them on CPUs and GPUs."""
