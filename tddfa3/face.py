@@ -22,8 +22,8 @@ from tddfa3.geometry.quality import (
     quality_points106,
     quality_visible,
 )
+from tddfa3.images.rle import Rle, encode_rle
 from tddfa3.outputs import Outputs
-from tddfa3.rle import Rle, encode_rle
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]

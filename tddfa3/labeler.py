@@ -33,11 +33,11 @@ from tddfa3.geometry.landmarks import LandmarkIndex, gather, to_crop_pixels
 from tddfa3.geometry.lighting import LightSolver
 from tddfa3.geometry.refine import PointRefiner
 from tddfa3.geometry.segmentation import PartSegmenter, label_map, pack_parts, visible_vertices
+from tddfa3.images.photo import Photo, all_of, factor_of, pixels_of, size_of
 from tddfa3.networks.backbones import build_backbone
 from tddfa3.networks.detection import Detections, build_detector
 from tddfa3.networks.engine import Engine
 from tddfa3.outputs import Outputs
-from tddfa3.photo import Photo, all_of, factor_of, pixels_of, size_of
 from tddfa3.rasterize import build_rasterizer
 
 FACE_CHOICES = ("best", "largest", "all")
@@ -129,7 +129,7 @@ class FaceLabeler:
     @property
     def needed_side(self) -> int | None:
         """Longer side of an image, in pixels, that suffices to find faces; None: all of it. What
-        :class:`tddfa3.photo.ReducedPhoto` may be reduced to."""
+        :class:`tddfa3.images.photo.ReducedPhoto` may be reduced to."""
         return self.detector.needed_side
 
     @torch.inference_mode()

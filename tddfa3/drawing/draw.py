@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tddfa3.geometry.crop import CropTransform
-from tddfa3.photo import Photo, factor_of, pixels_of
+from tddfa3.images.photo import Photo, factor_of, pixels_of
 
 if TYPE_CHECKING:
     from tddfa3.face import Face

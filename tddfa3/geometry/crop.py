@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tddfa3.conventions import CROP_SIZE
-from tddfa3.resample import axis_weights, resize_window
+from tddfa3.images.resample import axis_weights, resize_window
 
 # The standard face's unit length, in crop pixels.
 _RESCALE_FACTOR = 102.0

@@ -22,7 +22,7 @@ from jobs import export
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.geometry.camera import from_pose_para
 from tddfa3.geometry.crop import CropTransform
-from tddfa3.rle import decode_rle
+from tddfa3.images.rle import decode_rle
 
 
 @pytest.fixture(scope="module")

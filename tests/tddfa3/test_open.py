@@ -13,11 +13,11 @@ from tddfa3.drawing.mesh import encode_mesh
 from tddfa3.drawing.sample import rendered_faces
 from tddfa3.face import Face
 from tddfa3.from_row import FaceNumbers, FaceRebuilder
+from tddfa3.images.rle import decode_rle
 from tddfa3.labeler import FaceLabeler
 from tddfa3.networks.backbones import build_backbone
 from tddfa3.networks.engine import Engine
 from tddfa3.outputs import Outputs
-from tddfa3.rle import decode_rle
 
 EVERYTHING = Outputs(
     masks=("seg", "seg_visible", "rle"),

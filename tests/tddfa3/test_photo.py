@@ -13,9 +13,9 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.drawing.draw import overlay, sheet
 from tddfa3.face import Face
 from tddfa3.geometry.crop import CropTransform, crop_image
+from tddfa3.images.photo import ReducedPhoto, size_of
 from tddfa3.labeler import FaceLabeler
 from tddfa3.outputs import Outputs
-from tddfa3.photo import ReducedPhoto, size_of
 
 FACTOR = 2
 

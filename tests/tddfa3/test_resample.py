@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tddfa3.resample import axis_weights, resize_window
+from tddfa3.images.resample import axis_weights, resize_window
 
 
 def whole_then_cut(

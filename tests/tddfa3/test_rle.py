@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tddfa3.rle import Rle, compress, decode_rle, decompress, encode_label_map, encode_rle, rle_area
+from tddfa3.images.rle import (
+    Rle,
+    compress,
+    decode_rle,
+    decompress,
+    encode_label_map,
+    encode_rle,
+    rle_area,
+)
 
 Y, X = np.mgrid[:9, :11]
 FIXTURES = {

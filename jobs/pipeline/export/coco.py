@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jobs.pipeline.export.files import Item
 from jobs.pipeline.storage.spool import spooled
 from jobs.pipeline.storage.store import Store
-from tddfa3.rle import encode_label_map, rle_area
+from tddfa3.images.rle import encode_label_map, rle_area
 
 COCO_FILE = "masks.coco.json"
 

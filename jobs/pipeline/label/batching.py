@@ -11,7 +11,7 @@ from jobs.pipeline.label.loading import LoadedImage, Stopwatch
 
 if TYPE_CHECKING:
     from tddfa3.face import Face
-    from tddfa3.photo import Photo
+    from tddfa3.images.photo import Photo
 
 
 class BatchLabeler:

@@ -37,7 +37,7 @@ class AssetFacts:
 
 
 Labeler = Any
-"""``labeler(photos: Sequence[tddfa3.photo.Photo]) -> list[list[tddfa3.face.Face]]``; with
+"""``labeler(photos: Sequence[tddfa3.images.photo.Photo]) -> list[list[tddfa3.face.Face]]``; with
 ``--decode reduced`` its ``needed_side`` says how far they may be reduced."""
 
 

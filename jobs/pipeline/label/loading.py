@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from jobs.pipeline.label.decode import DecodeFailure, decode, decoded_bytes
 from jobs.pipeline.record.rows import ImageRecord
 from jobs.pipeline.shards.model import Member, ShardReadError
-from tddfa3.photo import Photo, ReducedPhoto
+from tddfa3.images.photo import Photo, ReducedPhoto
 
 # Decoded pixels of one chunk that may wait for the networks.
 MOST_BYTES = 256 * 2**20

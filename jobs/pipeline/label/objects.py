@@ -27,7 +27,7 @@ from jobs.pipeline.storage.store import Store
 if TYPE_CHECKING:
     from tddfa3.drawing.mesh import FaceMesh, MeshFormat
     from tddfa3.face import Face
-    from tddfa3.photo import Photo
+    from tddfa3.images.photo import Photo
 
 _QUALITY = {
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 90],

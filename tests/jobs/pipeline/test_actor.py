@@ -42,7 +42,7 @@ from jobs.pipeline.record.run import Run, open_run
 from jobs.pipeline.storage.store import Store
 from tddfa3.drawing.mesh import FaceMesh
 from tddfa3.errors import UserError
-from tddfa3.photo import Photo, ReducedPhoto
+from tddfa3.images.photo import Photo, ReducedPhoto
 
 CONFIG = LabelConfig(assets="x", chunk_images=4, batch=3)
 
