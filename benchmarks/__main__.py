@@ -25,7 +25,7 @@ from benchmarks.settings import BACKBONES, DETECTORS, Settings
 from benchmarks.stages import measure_stages
 from benchmarks.yardstick import measure_yardstick
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.assets.synthetic import synthesize
+from tddfa3.assets.generators.synthetic import synthesize
 from tddfa3.errors import UserError
 
 ASSETS = ROOT / "assets" / "synthetic-0"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.assets.synthetic import synthesize
+from tddfa3.assets.generators.synthetic import synthesize
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets"

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.assets.open import face_plane
+from tddfa3.assets.generators.open_face import face_plane
 from tddfa3.rasterize.cpu import CpuRasterizer
 
 Floats = npt.NDArray[np.floating]

@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tddfa3.assets.open import open_face_model
-from tddfa3.assets.synthetic.face import synthetic_face_model
-from tddfa3.assets.synthetic.seeded import NamedRandom
+from tddfa3.assets.generators.open_face import open_face_model
+from tddfa3.assets.generators.synthetic.face import synthetic_face_model
+from tddfa3.assets.generators.synthetic.seeded import NamedRandom
 from tddfa3.assets.upstream import standard_points
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.geometry.camera import project, rotation_matrix, to_camera

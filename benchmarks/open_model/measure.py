@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tddfa3.assets.open.proportions import MEASURED_68
+from tddfa3.assets.generators.open_face.proportions import MEASURED_68
 from tddfa3.errors import UserError
 from tddfa3.geometry.camera import ImageCamera
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.assets.open import ALBEDO_NAMES, EXPRESSION_NAMES, EXPRESSION_RANGES
+from tddfa3.assets.generators.open_face import ALBEDO_NAMES, EXPRESSION_NAMES, EXPRESSION_RANGES
 
 Floats = npt.NDArray[np.floating]
 

@@ -20,8 +20,8 @@ import torch
 
 from benchmarks.open_model.scene import PICTURES_PER_PERSON, Studio
 from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.assets.open import open_face_model
-from tddfa3.assets.synthetic.face import similarity_landmarks
+from tddfa3.assets.generators.open_face import open_face_model
+from tddfa3.assets.generators.synthetic.face import similarity_landmarks
 from tddfa3.assets.upstream import face_model_from_upstream
 from tddfa3.errors import UserError
 from tddfa3.networks.backbones.efficientlite import INPUT_SIZE

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _synthesize(options: argparse.Namespace) -> None:
-    from tddfa3.assets.synthetic import synthesize
+    from tddfa3.assets.generators.synthetic import synthesize
 
     bundle = synthesize(
         options.dest,

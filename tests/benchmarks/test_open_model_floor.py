@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.open_model.floor import Landmarks68, fit, read_points
-from tddfa3.assets.open import open_face_model
+from tddfa3.assets.generators.open_face import open_face_model
 from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.assets.open import EXPRESSION_NAMES
+from tddfa3.assets.generators.open_face import EXPRESSION_NAMES
 from tddfa3.coefficients import join, split
 from tddfa3.drawing.sample import random_coefficients
 from tddfa3.geometry.camera import rotation_matrix

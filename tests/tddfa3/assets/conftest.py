@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.assets.synthetic import synthesize
-from tddfa3.assets.synthetic.face import similarity_landmarks, synthetic_face_model
-from tddfa3.assets.synthetic.seeded import NamedRandom
-from tddfa3.assets.synthetic.upstream_files import write_upstream_files
+from tddfa3.assets.generators.synthetic import synthesize
+from tddfa3.assets.generators.synthetic.face import similarity_landmarks, synthetic_face_model
+from tddfa3.assets.generators.synthetic.seeded import NamedRandom
+from tddfa3.assets.generators.synthetic.upstream_files import write_upstream_files
 from tddfa3.assets.upstream import MBNETV3_PTH
 
 

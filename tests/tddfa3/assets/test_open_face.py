@@ -10,7 +10,7 @@ import pytest
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.assets.bundle_writer import BundleContents, Origin, write_bundle
-from tddfa3.assets.open import (
+from tddfa3.assets.generators.open_face import (
     ALBEDO_NAMES,
     EXPRESSION_NAMES,
     EXPRESSION_RANGES,
@@ -19,13 +19,13 @@ from tddfa3.assets.open import (
     from_pupil,
     open_face_model,
 )
-from tddfa3.assets.open.chart import open_lattice
-from tddfa3.assets.open.fill import biharmonic_fill
-from tddfa3.assets.open.proportions import MIRRORED_68, landmark_places
-from tddfa3.assets.open.spline import thin_plate
-from tddfa3.assets.synthetic.bases import _designed_movements
-from tddfa3.assets.synthetic.face import similarity_landmarks, synthetic_face_model
-from tddfa3.assets.synthetic.seeded import NamedRandom
+from tddfa3.assets.generators.open_face.chart import open_lattice
+from tddfa3.assets.generators.open_face.fill import biharmonic_fill
+from tddfa3.assets.generators.open_face.proportions import MIRRORED_68, landmark_places
+from tddfa3.assets.generators.open_face.spline import thin_plate
+from tddfa3.assets.generators.synthetic.bases import _designed_movements
+from tddfa3.assets.generators.synthetic.face import similarity_landmarks, synthetic_face_model
+from tddfa3.assets.generators.synthetic.seeded import NamedRandom
 from tddfa3.assets.upstream import face_model_from_upstream
 from tddfa3.conventions import PART_NAMES
 from tddfa3.errors import AssetError

@@ -13,18 +13,18 @@ import pytest
 import torch
 
 from tddfa3.assets.bundle import AssetBundle, FaceModelData
-from tddfa3.assets.synthetic import synthesize
-from tddfa3.assets.synthetic.backbones import synthetic_backbone
-from tddfa3.assets.synthetic.face import (
+from tddfa3.assets.generators.synthetic import synthesize
+from tddfa3.assets.generators.synthetic.backbones import synthetic_backbone
+from tddfa3.assets.generators.synthetic.face import (
     landmark_crop_places,
     similarity_landmarks,
     synthetic_face_model,
 )
-from tddfa3.assets.synthetic.landmark_net import synthetic_landmark_net
-from tddfa3.assets.synthetic.lattice import make_lattice
-from tddfa3.assets.synthetic.retinaface import synthetic_retinaface
-from tddfa3.assets.synthetic.seeded import NamedRandom, round_significant
-from tddfa3.assets.synthetic.upstream_files import content_hash, upstream_content
+from tddfa3.assets.generators.synthetic.landmark_net import synthetic_landmark_net
+from tddfa3.assets.generators.synthetic.lattice import make_lattice
+from tddfa3.assets.generators.synthetic.retinaface import synthetic_retinaface
+from tddfa3.assets.generators.synthetic.seeded import NamedRandom, round_significant
+from tddfa3.assets.generators.synthetic.upstream_files import content_hash, upstream_content
 from tddfa3.assets.upstream import (
     LANDMARKS106_PTH,
     MBNETV3_PTH,

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tddfa3.assets.synthetic.seeded import FloatArray
+from tddfa3.assets.generators.synthetic.seeded import FloatArray
 
 Point: TypeAlias = tuple[float, float, float]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa3.assets.synthetic.seeded import FloatArray
+from tddfa3.assets.generators.synthetic.seeded import FloatArray
 
 
 def thin_plate(

@@ -17,24 +17,26 @@ from torch import Tensor
 from tddfa3.assets import convert, mtcnn_weights, upstream
 from tddfa3.assets.bundle import DETECTOR_FILES, AssetBundle
 from tddfa3.assets.bundle_writer import BundleContents, Origin, existing_bundle, write_bundle
-from tddfa3.assets.synthetic.backbones import synthetic_backbone
-from tddfa3.assets.synthetic.face import (
+from tddfa3.assets.generators.synthetic.backbones import synthetic_backbone
+from tddfa3.assets.generators.synthetic.face import (
     landmark_crop_places,
     similarity_landmarks,
     synthetic_face_model,
 )
-from tddfa3.assets.synthetic.landmark_net import synthetic_landmark_net
-from tddfa3.assets.synthetic.lattice import FULL_VERTICES
-from tddfa3.assets.synthetic.retinaface import synthetic_retinaface
-from tddfa3.assets.synthetic.seeded import NamedRandom
-from tddfa3.assets.synthetic.upstream_files import write_upstream_files as _write_upstream_files
+from tddfa3.assets.generators.synthetic.landmark_net import synthetic_landmark_net
+from tddfa3.assets.generators.synthetic.lattice import FULL_VERTICES
+from tddfa3.assets.generators.synthetic.retinaface import synthetic_retinaface
+from tddfa3.assets.generators.synthetic.seeded import NamedRandom
+from tddfa3.assets.generators.synthetic.upstream_files import (
+    write_upstream_files as _write_upstream_files,
+)
 from tddfa3.errors import AssetError
 
 __all__ = ["synthesize"]
 
 # Raise it with every change that gives other numbers: bundles of an older one are made again.
 GENERATOR_VERSION = 1
-ORIGIN = Origin(source="tddfa3.assets.synthetic", licence="MIT")
+ORIGIN = Origin(source="tddfa3.assets.generators.synthetic", licence="MIT")
 NOTICE = (
     "Synthetic: a procedural face and random networks, for tests and for trying the programs out. "
     "The results are not labels of real faces."

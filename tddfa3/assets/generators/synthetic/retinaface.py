@@ -11,10 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tddfa3.assets.synthetic.backbones import resnet50
-from tddfa3.assets.synthetic.builder import NetworkBuilder
-from tddfa3.assets.synthetic.pictures import Head, picture
-from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom, bump, round_significant
+from tddfa3.assets.generators.synthetic.backbones import resnet50
+from tddfa3.assets.generators.synthetic.builder import NetworkBuilder
+from tddfa3.assets.generators.synthetic.pictures import Head, picture
+from tddfa3.assets.generators.synthetic.seeded import (
+    FloatArray,
+    NamedRandom,
+    bump,
+    round_significant,
+)
 
 CANVAS = 512
 PICTURES = 8

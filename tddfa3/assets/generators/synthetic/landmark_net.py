@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tddfa3.assets.synthetic.builder import EditNorm, NetworkBuilder
-from tddfa3.assets.synthetic.pictures import picture
-from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom, round_significant
+from tddfa3.assets.generators.synthetic.builder import EditNorm, NetworkBuilder
+from tddfa3.assets.generators.synthetic.pictures import picture
+from tddfa3.assets.generators.synthetic.seeded import FloatArray, NamedRandom, round_significant
 
 SIDES = "LRTB"  # left, right, top, bottom
 # Cell of a 3x3 kernel that moves a channel away from a side by one pixel.

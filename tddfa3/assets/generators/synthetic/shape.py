@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y, Lattice
-from tddfa3.assets.synthetic.seeded import BoolArray, FloatArray, bump
+from tddfa3.assets.generators.synthetic.lattice import (
+    EYE_X,
+    EYE_Y,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    Lattice,
+)
+from tddfa3.assets.generators.synthetic.seeded import BoolArray, FloatArray, bump
 
 SKIN_RGB = (205.0, 162.0, 140.0)
 # In the order of the parts; None keeps the skin's colour.

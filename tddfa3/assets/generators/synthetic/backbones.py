@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tddfa3.assets.synthetic.builder import NetworkBuilder
-from tddfa3.assets.synthetic.pictures import picture
-from tddfa3.assets.synthetic.seeded import NamedRandom, round_significant
+from tddfa3.assets.generators.synthetic.builder import NetworkBuilder
+from tddfa3.assets.generators.synthetic.pictures import picture
+from tddfa3.assets.generators.synthetic.seeded import NamedRandom, round_significant
 
 # Name, size and spread over pictures of each head. The means of id, exp and alb are 0.
 HEADS = (

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tddfa3.assets.open.chart import MOUTH_SLIT, touching_plane
-from tddfa3.assets.open.fill import biharmonic_fill
-from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
-from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom, bump
+from tddfa3.assets.generators.open_face.chart import MOUTH_SLIT, touching_plane
+from tddfa3.assets.generators.open_face.fill import biharmonic_fill
+from tddfa3.assets.generators.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
+from tddfa3.assets.generators.synthetic.seeded import FloatArray, NamedRandom, bump
 
 N_EXP = 40
 # Root mean square movement per vertex of a small local movement.

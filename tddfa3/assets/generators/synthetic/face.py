@@ -7,22 +7,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tddfa3.assets.synthetic.bases import (
+from tddfa3.assets.generators.synthetic.bases import (
     albedo_basis,
     expression_basis,
     identity_basis,
     smooth_fields,
 )
-from tddfa3.assets.synthetic.landmarks import contour_and_parallel, landmark_vertices
-from tddfa3.assets.synthetic.lattice import Lattice, make_lattice, triangles_around_vertices
-from tddfa3.assets.synthetic.seeded import (
+from tddfa3.assets.generators.synthetic.landmarks import contour_and_parallel, landmark_vertices
+from tddfa3.assets.generators.synthetic.lattice import (
+    Lattice,
+    make_lattice,
+    triangles_around_vertices,
+)
+from tddfa3.assets.generators.synthetic.seeded import (
     BoolArray,
     FloatArray,
     IntArray,
     NamedRandom,
     round_significant,
 )
-from tddfa3.assets.synthetic.shape import mean_albedo, mean_shape, part_masks
+from tddfa3.assets.generators.synthetic.shape import mean_albedo, mean_shape, part_masks
 
 
 def synthetic_face_model(random: NamedRandom, vertices: int) -> dict[str, Any]:

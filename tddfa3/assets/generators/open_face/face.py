@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tddfa3.assets.open.chart import open_landmarks, open_lattice
-from tddfa3.assets.open.expressions import expression_basis
-from tddfa3.assets.open.identity import identity_basis
-from tddfa3.assets.open.shape import mean_shape
-from tddfa3.assets.open.skin import albedo_basis, mean_albedo, open_part_masks
-from tddfa3.assets.synthetic.face import face_dictionary
-from tddfa3.assets.synthetic.seeded import NamedRandom
+from tddfa3.assets.generators.open_face.chart import open_landmarks, open_lattice
+from tddfa3.assets.generators.open_face.expressions import expression_basis
+from tddfa3.assets.generators.open_face.identity import identity_basis
+from tddfa3.assets.generators.open_face.shape import mean_shape
+from tddfa3.assets.generators.open_face.skin import albedo_basis, mean_albedo, open_part_masks
+from tddfa3.assets.generators.synthetic.face import face_dictionary
+from tddfa3.assets.generators.synthetic.seeded import NamedRandom
 
 OPEN_VERTICES = 7500
 

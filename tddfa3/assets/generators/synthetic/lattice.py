@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tddfa3.assets.synthetic.seeded import BoolArray, FloatArray, IntArray
+from tddfa3.assets.generators.synthetic.seeded import BoolArray, FloatArray, IntArray
 from tddfa3.errors import AssetError
 
 FULL_VERTICES = 35709

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa3.assets.open.expressions import smooth_step
-from tddfa3.assets.synthetic.bases import smooth_fields
-from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
-from tddfa3.assets.synthetic.seeded import BoolArray, FloatArray, NamedRandom, bump
-from tddfa3.assets.synthetic.shape import part_masks
+from tddfa3.assets.generators.open_face.expressions import smooth_step
+from tddfa3.assets.generators.synthetic.bases import smooth_fields
+from tddfa3.assets.generators.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
+from tddfa3.assets.generators.synthetic.seeded import BoolArray, FloatArray, NamedRandom, bump
+from tddfa3.assets.generators.synthetic.shape import part_masks
 
 N_ALB = 20
 RANDOM_RMS = 6.0

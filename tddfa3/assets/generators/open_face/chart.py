@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa3.assets.synthetic.landmarks import (
+from tddfa3.assets.generators.synthetic.landmarks import (
     CHIN,
     Outlines,
     contour_and_parallel,
     landmark_vertices,
 )
-from tddfa3.assets.synthetic.lattice import (
+from tddfa3.assets.generators.synthetic.lattice import (
     HALF_AROUND,
     HALF_UP,
     MOUTH_Y,
@@ -18,7 +18,7 @@ from tddfa3.assets.synthetic.lattice import (
     Stretch,
     make_lattice,
 )
-from tddfa3.assets.synthetic.seeded import BoolArray, FloatArray, IntArray, bump
+from tddfa3.assets.generators.synthetic.seeded import BoolArray, FloatArray, IntArray, bump
 
 # Half the mouth's slit in flat coordinates: it ends at the inner corners of the lips.
 MOUTH_SLIT = 0.2425

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom
+from tddfa3.assets.generators.synthetic.seeded import FloatArray, NamedRandom
 
 Head = tuple[float, float, float]  # centre x, centre y, radius, in pixels
 

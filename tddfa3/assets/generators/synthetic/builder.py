@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tddfa3.assets.synthetic.seeded import NamedRandom, round_significant
+from tddfa3.assets.generators.synthetic.seeded import NamedRandom, round_significant
 
 # Changes a freshly invented weight, or a batch norm's four tensors by name, in place.
 EditWeight = Callable[[Tensor], None]

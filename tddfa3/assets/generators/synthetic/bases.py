@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y, Lattice
-from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom, bump
+from tddfa3.assets.generators.synthetic.lattice import (
+    EYE_X,
+    EYE_Y,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    Lattice,
+)
+from tddfa3.assets.generators.synthetic.seeded import FloatArray, NamedRandom, bump
 
 N_ID, N_EXP, N_ALB = 80, 64, 80
 

@@ -6,9 +6,9 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
-from tddfa3.assets.open.chart import flat
-from tddfa3.assets.synthetic.lattice import Lattice
-from tddfa3.assets.synthetic.seeded import FloatArray
+from tddfa3.assets.generators.open_face.chart import flat
+from tddfa3.assets.generators.synthetic.lattice import Lattice
+from tddfa3.assets.generators.synthetic.seeded import FloatArray
 
 
 def biharmonic_fill(lattice: Lattice, known: FloatArray, stiffness: float = 3e4) -> FloatArray:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa3.assets.open.chart import touching_plane
-from tddfa3.assets.open.expressions import smooth_step
-from tddfa3.assets.synthetic.bases import smooth_fields
-from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
-from tddfa3.assets.synthetic.seeded import FloatArray, NamedRandom, bump
+from tddfa3.assets.generators.open_face.chart import touching_plane
+from tddfa3.assets.generators.open_face.expressions import smooth_step
+from tddfa3.assets.generators.synthetic.bases import smooth_fields
+from tddfa3.assets.generators.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
+from tddfa3.assets.generators.synthetic.seeded import FloatArray, NamedRandom, bump
 
 N_ID = 40
 # Root mean square movement per vertex of the first random shape; later ones are smaller.

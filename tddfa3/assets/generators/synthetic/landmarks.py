@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
-from tddfa3.assets.synthetic.seeded import FloatArray, IntArray
+from tddfa3.assets.generators.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
+from tddfa3.assets.generators.synthetic.seeded import FloatArray, IntArray
 
 N_CONTOUR = 33
 CHIN = 16

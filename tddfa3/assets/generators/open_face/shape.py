@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from tddfa3.assets.open.chart import flat, lip_rows
-from tddfa3.assets.open.proportions import landmark_places, places_between
-from tddfa3.assets.open.spline import thin_plate
-from tddfa3.assets.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
-from tddfa3.assets.synthetic.seeded import FloatArray, IntArray, bump
+from tddfa3.assets.generators.open_face.chart import flat, lip_rows
+from tddfa3.assets.generators.open_face.proportions import landmark_places, places_between
+from tddfa3.assets.generators.open_face.spline import thin_plate
+from tddfa3.assets.generators.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, Lattice
+from tddfa3.assets.generators.synthetic.seeded import FloatArray, IntArray, bump
 
 # The landmarks are met to a hundredth of a crop pixel or so, the points between them smoothly.
 LANDMARK_SMOOTHING, BETWEEN_SMOOTHING = 1e-6, 3e-4

@@ -1,0 +1,1 @@
+"""Faces made by programs: the open face, and synthetic assets for tests."""
