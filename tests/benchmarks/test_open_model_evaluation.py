@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from skimage import data as pictures
 
-from benchmarks.open_model import evaluate as command
-from benchmarks.open_model.evaluate import Evaluation, halved, rigid_pose, tables
-from benchmarks.open_model.measure import (
+from benchmarks.accuracy import evaluate as command
+from benchmarks.accuracy.evaluate import Evaluation, halved, rigid_pose, tables
+from benchmarks.accuracy.measure import (
     GROUPS,
     RIGID,
     Measured,
@@ -23,11 +23,11 @@ from benchmarks.open_model.measure import (
     read_photos,
     summary,
 )
-from benchmarks.open_model.pose import five_points
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 from tddfa3.geometry.camera import image_camera
 from tddfa3.geometry.crop import CropTransform
+from training.pose import five_points
 
 CROP = CropTransform(400, 300, 0.8, 210.0, 140.0)
 

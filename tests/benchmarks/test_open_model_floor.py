@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.open_model.floor import Landmarks68, fit, read_points
+from benchmarks.accuracy.floor import Landmarks68, fit, read_points
 from tddfa3.assets.generators.open_face import open_face_model
 from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 

@@ -8,10 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.open_model.anatomy import mouth_interior
-from benchmarks.open_model.people import JAW, LIDS, People
-from benchmarks.open_model.pose import five_points
-from benchmarks.open_model.render import (
+from tddfa3.assets.face_model_data import FaceModelData
+from tddfa3.coefficients import split
+from tddfa3.errors import UserError
+from tddfa3.geometry.crop import estimate_crop
+from tddfa3.geometry.face_model import FaceModel
+from training.anatomy import mouth_interior
+from training.people import JAW, LIDS, People
+from training.pose import five_points
+from training.render import (
     Shard,
     face_model_data,
     load_shards,
@@ -19,12 +24,7 @@ from benchmarks.open_model.render import (
     save_shard,
     shard_path,
 )
-from benchmarks.open_model.scene import Studio
-from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.coefficients import split
-from tddfa3.errors import UserError
-from tddfa3.geometry.crop import estimate_crop
-from tddfa3.geometry.face_model import FaceModel
+from training.scene import Studio
 
 PICTURES = 36
 

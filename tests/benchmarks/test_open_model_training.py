@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from benchmarks.open_model import pretrained
-from benchmarks.open_model.losses import WEIGHTS, FaceLoss
-from benchmarks.open_model.render import Shard, face_model_data, render_shard
-from benchmarks.open_model.scene import Studio
-from benchmarks.open_model.train import Recipe, Trainer, augmented, build_network, train
 from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.errors import UnavailableError
 from tddfa3.networks.backbones.efficientlite import EfficientLite
 from tddfa3.networks.weights import load_network
+from training import pretrained
+from training.losses import WEIGHTS, FaceLoss
+from training.render import Shard, face_model_data, render_shard
+from training.scene import Studio
+from training.train import Recipe, Trainer, augmented, build_network, train
 
 # 32 renders of which a quarter is held back, in batches of 8.
 EPOCH, STEPS = 3, 18

@@ -9,16 +9,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.open_model.anatomy import Build, atlas, mouth_interior, surroundings
-from benchmarks.open_model.backdrop import backdrop
-from benchmarks.open_model.chart import FaceChart
-from benchmarks.open_model.faults import photograph
-from benchmarks.open_model.light import Light, random_light
-from benchmarks.open_model.occluders import occlude
-from benchmarks.open_model.paint import PaintedHead, Painter
-from benchmarks.open_model.people import JAW, People
-from benchmarks.open_model.pose import random_angle, translation_of_crop
-from benchmarks.open_model.shade import (
+from tddfa3.assets.face_model_data import FaceModelData
+from tddfa3.coefficients import Coefficients, join
+from tddfa3.conventions import CROP_SIZE
+from tddfa3.geometry.camera import clip_space, project, rotation_matrix, to_camera
+from tddfa3.geometry.face_model import FaceModel, Geometry, sh_shading
+from tddfa3.rasterize.cpu import CpuRasterizer
+from training.anatomy import Build, atlas, mouth_interior, surroundings
+from training.backdrop import backdrop
+from training.chart import FaceChart
+from training.faults import photograph
+from training.light import Light, random_light
+from training.occluders import occlude
+from training.paint import PaintedHead, Painter
+from training.people import JAW, People
+from training.pose import random_angle, translation_of_crop
+from training.shade import (
     ATTRIBUTES,
     GLOSS,
     LIGHT,
@@ -27,13 +33,7 @@ from benchmarks.open_model.shade import (
     random_eyes,
     shade,
 )
-from benchmarks.open_model.surfaces import Surface, joined
-from tddfa3.assets.face_model_data import FaceModelData
-from tddfa3.coefficients import Coefficients, join
-from tddfa3.conventions import CROP_SIZE
-from tddfa3.geometry.camera import clip_space, project, rotation_matrix, to_camera
-from tddfa3.geometry.face_model import FaceModel, Geometry, sh_shading
-from tddfa3.rasterize.cpu import CpuRasterizer
+from training.surfaces import Surface, joined
 
 Floats = npt.NDArray[np.floating]
 
@@ -170,7 +170,7 @@ class Studio:
     def _attributes(
         self, geometry: Geometry, rest: Surface, normals: torch.Tensor, light: Light
     ) -> torch.Tensor:
-        """(1,n,8) for :func:`benchmarks.open_model.shade.shade`."""
+        """(1,n,8) for :func:`training.shade.shade`."""
         face = self.model.n_vertices
         attributes = torch.empty(1, normals.shape[1], ATTRIBUTES)
         attributes[0, :face, TEXTURE] = torch.from_numpy(self.chart.texture_xy)

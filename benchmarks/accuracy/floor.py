@@ -1,6 +1,6 @@
 """How well a face model could do at best: fits it to all 68 points of photographs.
 
-``python -m benchmarks.open_model.floor --photos DIR``
+``python -m benchmarks.accuracy.floor --photos DIR``
 
 Photographs have MediaPipe's 68 points beside them (NAME.mediapipe68.txt). Pose, identity and
 expression are fitted by Gauss-Newton steps; what is left is the face model's share of the error,
@@ -121,7 +121,7 @@ def row(title: str, fits: Sequence[Fit], constant: Floats) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.open_model.floor", description=__doc__
+        prog="python -m benchmarks.accuracy.floor", description=__doc__
     )
     parser.add_argument("--photos", type=Path, required=True)
     photos = list(read_points(parser.parse_args().photos).values())

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.open_model.chart import TEXTURE_SIZE, FaceChart
-from benchmarks.open_model.noise import bump, fractal, mix, ramp
+from training.chart import TEXTURE_SIZE, FaceChart
+from training.noise import bump, fractal, mix, ramp
 
 Floats = npt.NDArray[np.floating]
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.open_model.measure import Photo
+from benchmarks.accuracy.measure import Photo
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.drawing.draw import covered_by_face
 from tddfa3.face import Face

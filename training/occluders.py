@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.open_model.backdrop import backdrop
+from training.backdrop import backdrop
 
 Floats = npt.NDArray[np.floating]
 Points = npt.NDArray[np.floating]

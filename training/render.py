@@ -1,4 +1,4 @@
-"""Renders training pictures: ``python -m benchmarks.open_model.render FOLDER --count N``.
+"""Renders training pictures: ``python -m training.render FOLDER --count N``.
 
 Every shard of 1,000 pictures depends on its number and the seed alone, so that several processes
 may share the work (``--first``) and a run that was interrupted continues. One core renders about
@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.open_model.scene import PICTURES_PER_PERSON, Studio
 from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.assets.generators.open_face import open_face_model
 from tddfa3.assets.generators.synthetic.face import similarity_landmarks
 from tddfa3.assets.upstream import face_model_from_upstream
 from tddfa3.errors import UserError
 from tddfa3.networks.backbones.efficientlite import INPUT_SIZE
+from training.scene import PICTURES_PER_PERSON, Studio
 
 SHARD_PICTURES = 1000
 SEED = 0
@@ -77,7 +77,7 @@ def load_shards(folder: Path) -> Shard:
     if not paths:
         raise UserError(
             f"{folder} holds no rendered pictures; make some with "
-            f"`python -m benchmarks.open_model.render {folder}`"
+            f"`python -m training.render {folder}`"
         )
     parts = []
     for path in paths:
@@ -88,9 +88,7 @@ def load_shards(folder: Path) -> Shard:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.open_model.render", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m training.render", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, default=30_000, help="pictures")
     parser.add_argument("--first", type=int, default=0, help="number of the first shard")

@@ -1,6 +1,6 @@
 """Trains the network of the bundle ``open``:
 
-``python -m benchmarks.open_model.train RENDERS WEIGHTS.safetensors``
+``python -m training.train RENDERS WEIGHTS.safetensors``
 
 It starts from ImageNet weights (``pretrained.py``) and sees renders only. The weights written are
 a moving average over the steps, in half precision; they are written anew every few minutes, so a
@@ -24,12 +24,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmarks.open_model.losses import FaceLoss
-from benchmarks.open_model.pretrained import imagenet_weights, load_trunk
-from benchmarks.open_model.render import Shard, face_model_data, load_shards
 from tddfa3.coefficients import CoefficientSizes
 from tddfa3.errors import UserError
 from tddfa3.networks.backbones.efficientlite import EfficientLite
+from training.losses import FaceLoss
+from training.pretrained import imagenet_weights, load_trunk
+from training.render import Shard, face_model_data, load_shards
 
 SEED = 0
 HELD_BACK = 512
@@ -189,9 +189,7 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.open_model.train", description=__doc__
-    )
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
     parser.add_argument("renders", type=Path, help="folder that render.py filled")
     parser.add_argument("weights", type=Path, help="safetensors file to write")
     parser.add_argument("--steps", type=int, default=Recipe.steps)

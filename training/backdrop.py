@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.open_model.noise import fractal
+from training.noise import fractal
 
 Floats = npt.NDArray[np.floating]
 

@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.open_model.chart import TEXTURE_SIZE
+from training.chart import TEXTURE_SIZE
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int32]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.open_model.noise import bump, fractal
-from benchmarks.open_model.paint import PaintedHead
-from benchmarks.open_model.surfaces import (
+from training.noise import bump, fractal
+from training.paint import PaintedHead
+from training.surfaces import (
     ATLAS_SHAPE,
     PATCH_SIZE,
     PATCHES,

@@ -1,6 +1,6 @@
 """Judges a bundle on photographs:
 
-``python -m benchmarks.open_model.evaluate --bundle DIR --photos DIR [--sheet FILE.png]``
+``python -m benchmarks.accuracy.evaluate --bundle DIR --photos DIR [--sheet FILE.png]``
 
 Photographs have MediaPipe's 68 points beside them (NAME.mediapipe68.txt). They are labelled by
 the library with MTCNN's points, the way ``python -m jobs.label`` does it. The first half of the
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.open_model.measure import (
+from benchmarks.accuracy.measure import (
     GROUPS,
     Measured,
     Photo,
@@ -28,14 +28,14 @@ from benchmarks.open_model.measure import (
     read_photos,
     summary,
 )
-from benchmarks.open_model.pose import five_points
-from benchmarks.open_model.sheet import write_sheet
+from benchmarks.accuracy.sheet import write_sheet
 from tddfa3.assets.bundle import AUTO, AssetBundle
 from tddfa3.errors import UserError
 from tddfa3.face import Face
 from tddfa3.geometry.camera import image_camera
 from tddfa3.labeler import FaceLabeler
 from tddfa3.outputs import Outputs
+from training.pose import five_points
 
 COLUMNS = ("mean", *GROUPS, "yaw", "pitch", "opening")
 
@@ -149,7 +149,7 @@ def _row(title: str, figures: object) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.open_model.evaluate", description=__doc__
+        prog="python -m benchmarks.accuracy.evaluate", description=__doc__
     )
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--photos", type=Path, required=True)

@@ -1,0 +1,1 @@
+"""How well bundles label photographs; see evaluate."""
