@@ -58,8 +58,8 @@ class FaceLabeler:
         precision: "fp32"; on CUDA also "bf16" or "fp16".
         compiled: networks through ``torch.compile`` and CUDA graphs; CUDA only.
         refine: "points" moves pose and leading shape coefficients so that the landmarks lie
-            nearer to the detector's five points (:mod:`tddfa3.geometry.refine`), "none" does not, "auto"
-            is what the bundle declares, where there are points.
+            nearer to the detector's five points (:mod:`tddfa3.geometry.refine`), "none" does not,
+            "auto" is what the bundle declares, where there are points.
         lighting: "network" predicts light and skin colour, "solve" fits them to the crop
             (:mod:`tddfa3.geometry.lighting`), "auto" is what the bundle declares.
         batch: faces through the networks and the rasterizer at a time; bounds the memory.

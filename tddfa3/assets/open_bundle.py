@@ -32,7 +32,7 @@ NETWORK_ORIGIN = Origin(
     licence="MIT; ImageNet weights of EfficientNet-Lite0: Apache-2.0",
 )
 FACE_MODEL_ORIGIN = Origin(
-    source="tddfa3.assets.generators.open_face, mean proportions measured with MediaPipe's face mesh",
+    source="tddfa3.assets.generators.open_face, mean proportions from MediaPipe's face mesh",
     licence="MIT; proportions of MediaPipe's face mesh: Apache-2.0",
 )
 NOTICE = (

@@ -5,8 +5,8 @@ Frames a mesh's vertices may be in:
 - **crop frame** (:func:`mesh_in_crop_frame`), that of upstream's OBJ files: x to the right, y up,
   z towards the viewer, the face near the origin, 1 unit about 101.5 crop pixels. It knows nothing
   of where the crop lies in the photo.
-- **image frame** (:func:`tddfa3.geometry.camera.vertices_in_image_frame`), the camera of the original photo,
-  OpenCV axes: x to the right, y down, z away from the camera; K alone projects it.
+- **image frame** (:func:`tddfa3.geometry.camera.vertices_in_image_frame`), the camera of the
+  original photo, OpenCV axes: x to the right, y down, z away from the camera; K alone projects it.
 
 In both, triangles run counter-clockwise when seen from outside the face.
 """

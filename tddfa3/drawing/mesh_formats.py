@@ -1,4 +1,4 @@
-"""Writers of mesh files: plain arrays in, bytes out, no checks (`tddfa3.drawing.mesh` has made them).
+"""Writers of mesh files: plain arrays in, bytes out, no checks (`mesh` has made them).
 
 They are written out here because a run may write millions of meshes: for 35,709 vertices the OBJ
 writer takes some 10 ms, where formatting number by number takes over 500, and PLY and GLB about

@@ -1,7 +1,7 @@
 """Textures in UV space: maps of vertex colours, and the texture extracted from the photo.
 
-The UV chart never changes, so it is rasterized once per process (:mod:`tddfa3.drawing.uv_chart` defines
-the layout of maps). A mesh's vertices are about as many as its crop's pixels, so everything that
+The UV chart never changes, so it is rasterized once per process (:mod:`.uv_chart` defines the
+layout of maps). A mesh's vertices are about as many as its crop's pixels, so everything that
 is not a map for a person to look at is done at the vertices, map or no map.
 """
 

@@ -86,7 +86,7 @@ class PointRefiner(nn.Module):
 
         Args:
             alpha: float32 (B, total).
-            points5: (B, 5, 2) crop pixels, in the order of :func:`tddfa3.geometry.quality.five_from_68`.
+            points5: (B, 5, 2) crop pixels, in the order of :func:`.quality.five_from_68`.
         Returns:
             float32 (B, total).
         Raises:

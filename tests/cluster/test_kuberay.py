@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
-from rayjob_schema import RAY_JOB, problems
 
 from jobs.pipeline.record import config
+from tests.cluster.rayjob_schema import RAY_JOB, problems
 
 CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
 

@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fakes import png
-from faults import SlowMeshes
-from shared_ray import program_environment
-
 from jobs.label import main
 from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.storage.store import Store, StoreError
 from jobs.verify import verify
+from tests.faults.faults import SlowMeshes
+from tests.support.fakes import png
+from tests.support.shared_ray import program_environment
 
-PROGRAM = str(Path(__file__).with_name("label_with_faults.py"))
+PROGRAM = "tests.faults.label_with_faults"
 OPTIONS = (
     *("--assets", "x", "--chunk-images", "5", "--batch", "2", "--meshes", "pca"),
     *("--actors", "1", "--cpus-per-actor", "1"),
@@ -113,7 +112,7 @@ class Arena:
         values = json.dumps(dict(arguments or {}))
         address = ("--ray-address", self.ray_address) if "--ray-address" not in options else ()
         return subprocess.Popen(
-            [sys.executable, PROGRAM, engine, values, *self.line(*address, *options)],
+            [sys.executable, "-m", PROGRAM, engine, values, *self.line(*address, *options)],
             env={**program_environment(), **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

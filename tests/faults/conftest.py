@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent.parent
-for folder in (TESTS / "jobs", TESTS / "s3"):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
-from arena import Arena  # noqa: E402
-from shared_ray import shared_ray  # noqa: E402
+from tests.faults.arena import Arena
+from tests.support.shared_ray import shared_ray
 
 
 @pytest.fixture(scope="session")

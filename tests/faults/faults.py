@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from fakes import MeshEngine
 
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.storage import local as store_local
 from jobs.pipeline.storage.store import Store
+from tests.support.fakes import MeshEngine
 
 #: Points of a chunk's commit, in their order.
 COMMIT_STEPS = (

@@ -1,7 +1,7 @@
 """``jobs.label`` as a program of its own, with an engine out of ``faults``.
 
-``python label_with_faults.py ENGINE ARGUMENTS-AS-JSON INPUT... OUTPUT --options``; with
-``STRIKE_DRIVER`` in the environment, the driver kills itself at that point.
+``python -m tests.faults.label_with_faults ENGINE ARGUMENTS-AS-JSON INPUT... OUTPUT --options``;
+with ``STRIKE_DRIVER`` in the environment, the driver kills itself at that point.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import signal
 import sys
 from typing import Any
 
-import faults
-
 from jobs.label import main
 from jobs.pipeline.drive.reporting import Reporter
 from jobs.pipeline.drive.work import ChunkDone, Event, ShardPlanned
 from jobs.pipeline.record.layout import MANIFEST
 from jobs.pipeline.storage.store import Store
+from tests.faults import faults
 
 DRIVER_STEPS = (
     "before the manifest",

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from arena import Arena, finish
-from ray_cluster import process_tree
-from shared_ray import WORKER_ENVIRONMENT
+from tests.faults.arena import Arena, finish
+from tests.support.ray_cluster import process_tree
+from tests.support.shared_ray import WORKER_ENVIRONMENT
 
 
 class NodeArena(Arena):

@@ -1,6 +1,6 @@
 """Tries every fault several times and writes the table of docs/reliability.md.
 
-    python tests/faults/reliability.py --times 5
+    python -m tests.faults.reliability --times 5
 
 Needs what the tests need, and root for the fault of the full disk; takes minutes for each time.
 """
@@ -20,17 +20,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parent.parent
-ROOT = TESTS.parent
-sys.path[:0] = [str(ROOT), *(str(TESTS / name) for name in ("jobs", "s3", "faults"))]
+from tests.faults.arena import Arena, Tally
+from tests.faults.node_scenarios import NODES, node_arena
+from tests.faults.s3_scenarios import S3, s3_arena
+from tests.faults.scenarios import LOCAL
+from tests.support.shared_ray import shared_ray
 
-from arena import Arena, Tally  # noqa: E402
-from node_scenarios import NODES, node_arena  # noqa: E402
-from s3_scenarios import S3, s3_arena  # noqa: E402
-from scenarios import LOCAL  # noqa: E402
-from shared_ray import shared_ray  # noqa: E402
-
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
 BEGIN, END = "<!-- table: tests/faults/reliability.py -->", "<!-- end of table -->"
 MakeArena = Callable[[Path, str], AbstractContextManager[Any]]
 

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from arena import Arena, finish
-from fault_proxy import FaultProxy
-from scenarios import MOST_STARTS, SLOW, the_same_command_finishes, truncated_tar
-from seaweed import SeaweedServer
-from shared_ray import WORKER_ENVIRONMENT
-
 from jobs.pipeline.storage.s3 import S3Objects
+from tests.faults.arena import Arena, finish
+from tests.faults.scenarios import MOST_STARTS, SLOW, the_same_command_finishes, truncated_tar
+from tests.support.fault_proxy import FaultProxy
+from tests.support.seaweed import SeaweedServer
+from tests.support.shared_ray import WORKER_ENVIRONMENT
 
 BUCKET = "faults"
 

@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from arena import Arena, Finished, finish
-from fakes import FREEZES, HANGS, KILLS, NO_FACE, RAISES, png
-from faults import StrikesWhileLabelling
+from tests.faults.arena import Arena, Finished, finish
+from tests.faults.faults import StrikesWhileLabelling
+from tests.support.fakes import FREEZES, HANGS, KILLS, NO_FACE, RAISES, png
 
 MOST_STARTS = 12
 SLOW = {"engine": "SlowMeshes", "arguments": {"seconds": 0.05}}

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from arena import Arena, finish
-from fakes import MeshEngine, png, write_images
 
 from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.label.actor import BATCHES_AHEAD, Assignment, LabelActor
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import open_run
 from jobs.pipeline.storage.store import Store
+from tests.faults.arena import Arena, finish
+from tests.support.fakes import MeshEngine, png, write_images
 
 MIB = 2**20
 CHUNKS = 200

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable
 
 import pytest
-from arena import Arena
-from scenarios import LOCAL
+
+from tests.faults.arena import Arena
+from tests.faults.scenarios import LOCAL
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from node_scenarios import NODES, NodeArena, node_arena
+
+from tests.faults.node_scenarios import NODES, NodeArena, node_arena
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from arena import Arena
-from fakes import FakeEngine
 
 from tddfa3.errors import UserError
+from tests.faults.arena import Arena
+from tests.support.fakes import FakeEngine
 
 pytestmark = pytest.mark.slow
 

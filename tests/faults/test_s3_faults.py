@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from arena import finish
-from s3_scenarios import BUCKET, S3, S3Arena, s3_arena
-from scenarios import SLOW
-from seaweed import find_binary
-from shared_ray import SECRET_KEY
+
+from tests.faults.arena import finish
+from tests.faults.s3_scenarios import BUCKET, S3, S3Arena, s3_arena
+from tests.faults.scenarios import SLOW
+from tests.support.seaweed import find_binary
+from tests.support.shared_ray import SECRET_KEY
 
 pytestmark = [
     pytest.mark.slow,

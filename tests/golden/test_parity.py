@@ -189,8 +189,8 @@ def test_pca_texture(case: Case) -> None:
 
 
 def test_extracted_texture_where_visible(case: Case) -> None:
-    # At the seam and beyond the photograph's edge ours differs on purpose: see tddfa3/drawing/blend.py;
-    # tests/tddfa3/test_texture.py looks at the vertices well inside.
+    # At the seam and beyond the photograph's edge ours differs on purpose: see drawing/blend.py;
+    # tests/tddfa3/drawing/test_texture.py looks at the vertices well inside.
     at = torch.from_numpy(case.expected["vertex_idx"])
     visible = case.from_crop.visible[0, at].numpy()
     ours = case.from_crop.colors["extracted"][0, at].numpy()[visible]

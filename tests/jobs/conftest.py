@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from shared_ray import program_environment, shared_ray
+
+from tests.support.shared_ray import program_environment, shared_ray
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_run import COUNTS, FACES, IMAGES, make_run
 
 from jobs import card
 from jobs.pipeline.output.reading import LabelledRun
 from tddfa3.assets.bundle import AssetBundle
+from tests.support.made_run import COUNTS, FACES, IMAGES, make_run
 
 
 @pytest.fixture

@@ -20,14 +20,17 @@ from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
-from fakes import SLOW, write_images
 from PIL import Image
-from ray_cluster import BIN, HOST, ROOT, Node, RayCluster, free_ports, wait_until
 
 from jobs import submit
 from tddfa3.assets.bundle import AssetBundle
+from tests.support.fakes import SLOW, write_images
+from tests.support.ray_cluster import BIN, HOST, ROOT, Node, RayCluster, free_ports, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+
+#: The programs with a labeler that only waits.
+LABEL, SUBMIT = "tests.support.fake_label", "tests.support.submit_fake"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,9 @@ def add_node(cluster: RayCluster) -> Iterator[Callable[..., Node]]:
 
 def submitted(cluster: RayCluster, *arguments: str, code: int = 0) -> str:
     """What ``jobs.submit`` prints for ``arguments``, the program being the one that only waits."""
-    done = cluster.run("-m", "submit_fake", "--address", cluster.dashboard, *arguments)
+    done = cluster.run(
+        "-m", "tests.support.submit_fake", "--address", cluster.dashboard, *arguments
+    )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
@@ -129,7 +134,7 @@ def test_ray_job_submit_ray_job_stop_and_again(
         *(str(BIN / "ray"), "job", "submit", "--address", cluster.dashboard, "--no-wait"),
         *("--working-dir", str(code)),
         *("--submission-id", "first", "--"),
-        *("python", "-m", "fake_label", "--ray-address", "auto", *task.command),
+        *("python", "-m", LABEL, "--ray-address", "auto", *task.command),
     ]
     environment = cluster.environment()
     subprocess.run(command, env=environment, check=True, timeout=60, capture_output=True)
@@ -190,9 +195,7 @@ def test_actors_are_placed_on_the_gpus_they_ask_for(
     add_node("--num-cpus=8")
     add_node("--num-cpus=8", "--num-gpus=2")
     options = ["--gpus-per-actor", share, "--cpus-per-actor", "2", "--actors", "1:8"]
-    done = cluster.run(
-        "-m", "fake_label", *task.command, *options, "--ray-address", cluster.address
-    )
+    done = cluster.run("-m", LABEL, *task.command, *options, "--ray-address", cluster.address)
     assert done.returncode == 0, done.stdout + done.stderr
     task.assert_exact()
     placed = task.actors()
@@ -219,7 +222,7 @@ def test_asking_for_too_much_says_what_is_missing(
     wait_until(lambda: gpus_of(cluster) == 2, "the GPUs are there")
     options = ["--gpus-per-actor", "4", "--ray-address", cluster.address, "--wait", "15"]
     began = time.monotonic()
-    done = cluster.run("-m", "fake_label", *task.command, *options)
+    done = cluster.run("-m", LABEL, *task.command, *options)
     assert time.monotonic() - began < 90
     assert done.returncode == 4, done.stdout + done.stderr
     assert "asks for" in done.stderr
@@ -249,7 +252,7 @@ def test_a_wrong_token_or_none_is_refused(cluster: RayCluster, tmp_path: Path) -
     assert "refuses this token" in one_line(cluster.run(*command, RAY_AUTH_TOKEN="f" * 64))
     nothing = cluster.run(*command, RAY_AUTH_MODE="disabled", RAY_AUTH_TOKEN="")
     assert "wants a token" in one_line(nothing)
-    joining = ["-m", "fake_label", *task.command, "--ray-address", cluster.address]
+    joining = ["-m", LABEL, *task.command, "--ray-address", cluster.address]
     assert "token" in one_line(cluster.run(*joining, RAY_AUTH_TOKEN="f" * 64))
     assert not task.output.exists() or task.parts() == 0
 
@@ -258,7 +261,7 @@ def test_nobody_at_the_address(cluster: RayCluster, tmp_path: Path) -> None:
     task = Task(tmp_path, 1)
     (port,) = free_ports(1)
     began = time.monotonic()
-    done = cluster.run("-m", "fake_label", *task.command, "--ray-address", f"{HOST}:{port}")
+    done = cluster.run("-m", LABEL, *task.command, "--ray-address", f"{HOST}:{port}")
     assert f"{HOST}:{port}" in one_line(done)
     assert time.monotonic() - began < 60
 
@@ -269,7 +272,7 @@ def test_another_version_of_ray_is_named(cluster: RayCluster, tmp_path: Path) ->
 
     task = Task(tmp_path, 1)
     program = "import ray, sys; ray.__version__ = '2.9.0'; "
-    program += "import fake_label; from jobs import label; "
+    program += "from tests.support import fake_label; from jobs import label; "
     program += "sys.exit(label.main(engine=fake_label.PlacedEngine()))"
     done = cluster.run("-c", program, *task.command, "--ray-address", cluster.address)
     line = one_line(done)
@@ -292,7 +295,7 @@ def test_prometheus_sees_images_faces_seconds_and_queues(
     task = Task(tmp_path, 400)
     add_node("--num-cpus=1")
     before = set(metrics_of_drivers(cluster))
-    command = ["-m", "fake_label", *task.command, "--ray-address", cluster.address]
+    command = ["-m", LABEL, *task.command, "--ray-address", cluster.address]
     run = cluster.start(tmp_path / "log", *command)
 
     def mine() -> dict[str, float]:
@@ -357,7 +360,7 @@ def test_slurm_script_with_stand_ins_for_slurm(tmp_path: Path) -> None:
     )
     (tools / "scontrol").write_text('#!/bin/bash\n[[ "$1" == show ]] && printf "one\\ntwo\\n"\n')
     (tools / "python").write_text(
-        f'#!/bin/bash\nshift 2\nexec {sys.executable} -m fake_label "$@"\n'
+        f'#!/bin/bash\nshift 2\nexec {sys.executable} -m tests.support.fake_label "$@"\n'
     )
     for file in tools.iterdir():
         file.chmod(0o755)

@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from fakes import FakeEngine
-from made_run import COUNTS, FACES, IMAGES, make_run
 
 from jobs import compact, query
 from jobs.pipeline.output import compacting
@@ -22,6 +20,8 @@ from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, Row, to_table
 from jobs.pipeline.record.schema import LabelSchema, read_metadata
 from tddfa3.assets.bundle import AssetBundle
+from tests.support.fakes import FakeEngine
+from tests.support.made_run import COUNTS, FACES, IMAGES, make_run
 
 ORDER = [("shard", "ascending"), ("key", "ascending"), ("face_index", "ascending")]
 

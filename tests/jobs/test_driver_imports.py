@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from programs import ROOT
+from tests.support.programs import ROOT
 
 PROGRAM = """
 import json, sys

@@ -15,7 +15,6 @@ import pytest
 import scipy.io
 import trimesh
 import webdataset as wds
-from made_run import FACES, make_run
 from PIL import Image
 
 from jobs import export
@@ -23,6 +22,7 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.geometry.camera import from_pose_para
 from tddfa3.geometry.crop import CropTransform
 from tddfa3.images.rle import decode_rle
+from tests.support.made_run import FACES, make_run
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from made_run import FACES, make_run
 
 from jobs import export
 from jobs.pipeline.record.config import LabelConfig
@@ -23,6 +22,7 @@ from jobs.pipeline.record.schema import list_lengths
 from jobs.pipeline.shards import list_shards
 from jobs.pipeline.storage.store import Store
 from tddfa3.assets.bundle import AssetBundle
+from tests.support.made_run import FACES, make_run
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ import duckdb
 import pandas as pd
 import polars as pl
 import pytest
-from fakes import NO_FACE, RAISES, SLOW, TWO_FACES, FakeEngine, write_images
 
 from jobs.label import main
 from jobs.verify import verify
+from tests.support.fakes import NO_FACE, RAISES, SLOW, TWO_FACES, FakeEngine, write_images
 
-PROGRAM = [sys.executable, str(Path(__file__).with_name("label_with_fake.py"))]
+PROGRAM = [sys.executable, "-m", "tests.support.label_with_fake"]
 OPTIONS = ["--assets", "x", "--chunk-images", "10", "--batch", "4"]
 Rows = list[tuple[Any, ...]]
 

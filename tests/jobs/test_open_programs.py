@@ -12,11 +12,11 @@ import pyarrow.dataset as ds
 import pytest
 import skimage.data
 from PIL import Image
-from programs import run_module
 
 from jobs.label import OPEN_NOTE
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.drawing.sample import rendered_faces
+from tests.support.programs import run_module
 
 
 @pytest.fixture(scope="module")

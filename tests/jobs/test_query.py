@@ -19,7 +19,6 @@ import pyarrow.dataset as ds
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
-from made_run import COUNTS, FACES, IMAGES, make_run
 
 from jobs import query
 from jobs.pipeline.output.database import Database
@@ -27,6 +26,7 @@ from jobs.pipeline.output.reading import LabelledRun, exit_code
 from jobs.pipeline.record.schema import list_lengths
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
+from tests.support.made_run import COUNTS, FACES, IMAGES, make_run
 
 
 @pytest.fixture(scope="module")

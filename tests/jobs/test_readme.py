@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
-from programs import run_module
 
 from jobs.pipeline.record.config import LabelConfig, option_name
 from tddfa3.assets.bundle import AssetBundle
+from tests.support.programs import run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 import torch
-from made_run import FACES, make_run
 
 from jobs.pipeline.export.files import decode_png
 from jobs.pipeline.output.recipes import FaceTensors, shape_of
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
+from tests.support.made_run import FACES, make_run
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "recipes.md"
 

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from made_report import face_rows, many_faces, page_of, replaced, write_output
-from made_run import FACES, IMAGES, make_run
 from PIL import Image
 
 from jobs import report
@@ -26,6 +24,8 @@ from jobs.report_page.pictures import PictureMaker
 from jobs.report_page.speed import Timeline
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
+from tests.support.made_report import face_rows, many_faces, page_of, replaced, write_output
+from tests.support.made_run import FACES, IMAGES, make_run
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_report import MANY, face_rows, many_faces, page_of, replaced, write_output
-from made_run import FACES, make_run
 from PIL import Image
 
 from tddfa3.assets.bundle import AssetBundle
+from tests.support.made_report import MANY, face_rows, many_faces, page_of, replaced, write_output
+from tests.support.made_run import FACES, make_run
 
 Show = Callable[..., Any]
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from fakes import NO_FACE, TWO_FACES, write_images
-from labelled import label
 
 from jobs import status, verify
 from jobs.pipeline.record.parts import decode_part, encode_part
+from tests.support.fakes import NO_FACE, TWO_FACES, write_images
+from tests.support.labelled import label
 
 PART = "annotations/a/000000.parquet"
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from fakes import write_images
-from labelled import label
 
 from jobs import card, compact, export, query, report, status, verify
 from jobs.pipeline.output.recipes import FaceTensors
 from jobs.pipeline.record.parts import UnreadableError
 from tddfa3.errors import UserError
+from tests.support.fakes import write_images
+from tests.support.labelled import label
 
 PART = "annotations/a/000001.parquet"
 VERSION = re.escape(pa.__version__)

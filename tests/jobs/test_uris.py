@@ -15,8 +15,9 @@ from urllib.request import urlopen
 import fsspec
 import pyarrow.dataset as ds
 import pytest
-from fakes import png
-from labelled import label
+
+from tests.support.fakes import png
+from tests.support.labelled import label
 
 NAMES = [
     "exif rot.png", "100%.png", "%20.png", "a#b?c=d&e.png", "ü.png", "~x~41.png", "IMG_1.PNG",

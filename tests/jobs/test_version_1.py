@@ -9,9 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from fakes import NO_FACE, png
-from labelled import label
-from version_1 import label_as_version_1
 
 from jobs import compact, export, query, status, verify
 from jobs.pipeline.output import compacting
@@ -19,6 +16,9 @@ from jobs.pipeline.output.recipes import FaceTensors, typed_faces
 from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.record.schema import list_lengths
 from tddfa3.errors import UserError
+from tests.support.fakes import NO_FACE, png
+from tests.support.labelled import label
+from tests.support.version_1 import label_as_version_1
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer, find_binary
 
 from jobs.pipeline.storage.s3 import S3Objects
 from jobs.pipeline.storage.store import Store
+from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer, find_binary
 
 BUCKET = "tests"
 _NUMBERS = itertools.count()

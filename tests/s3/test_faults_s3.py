@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from fault_proxy import Fault, FaultProxy
-from seaweed import SeaweedServer
 
 from jobs.pipeline.storage.store import Store, StoreError
+from tests.support.fault_proxy import Fault, FaultProxy
+from tests.support.seaweed import SeaweedServer
 
 DATA = b"0123456789" * 20_000
 

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import s3fs
 from PIL import Image
-from seaweed import SECRET_KEY, SeaweedServer
 
 from jobs import report
 from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.storage.store import Store
 from jobs.verify import verify
 from tddfa3.assets.bundle import BUNDLE_JSON, AssetBundle
+from tests.support.seaweed import SECRET_KEY, SeaweedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 5

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from seaweed import SECRET_KEY, SeaweedServer
 
 from jobs import card, compact, export, query
 from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.storage.store import Store
+from tests.support.seaweed import SECRET_KEY, SeaweedServer
 
 PART = Path(__file__).resolve().parent.parent / "data" / "part-format-1.parquet"
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from seaweed import SeaweedServer
 
 from jobs.pipeline.record.index import load_index, save_index
 from jobs.pipeline.shards import (
@@ -27,6 +26,7 @@ from jobs.pipeline.shards import (
 from jobs.pipeline.storage.s3 import S3Objects
 from jobs.pipeline.storage.store import Store, StoreError
 from tddfa3.errors import UserError
+from tests.support.seaweed import SeaweedServer
 
 CONTENT = {f"{number:04d}.jpg": b"picture %d " % number * 50 for number in range(40)}
 

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 
 from jobs.pipeline.storage.store import Store, StoreError
+from tests.support.seaweed import ACCESS_KEY, SECRET_KEY, SeaweedServer
 
 
 def test_what_is_published_is_read_back_whole_and_by_range(s3_store: Store) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from everything import EVERYTHING
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UnavailableError, UserError
@@ -17,6 +16,7 @@ from tddfa3.geometry.crop import crop_image
 from tddfa3.labeler import FaceLabeler, choose_device, crops_to_tensor
 from tddfa3.networks.detection import Detections
 from tddfa3.outputs import Outputs
+from tests.support.everything import EVERYTHING
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
-from everything import EVERYTHING
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.labeler import FaceLabeler
+from tests.support.everything import EVERYTHING
 
 
 @pytest.fixture

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
 from PIL import Image
-from venvs import Venvs
 
-JOBS = str(Path(__file__).resolve().parent.parent / "jobs")
-if JOBS not in sys.path:
-    sys.path.insert(0, JOBS)
-
-from programs import run_module  # noqa: E402
+from tests.support.programs import run_module
+from tests.versions.venvs import Venvs
 
 LABEL_OPTIONS = ("--masks", "seg,seg_visible,rle", "--meshes", "pca", "--mesh-format", "glb")
 

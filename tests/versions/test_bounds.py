@@ -12,7 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from venvs import PYTHONS, ROOT, Venvs, floors, interpreter, requirements, run
+
+from tests.versions.venvs import PYTHONS, ROOT, Venvs, floors, interpreter, requirements, run
 
 pytestmark = pytest.mark.versions
 

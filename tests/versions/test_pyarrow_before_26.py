@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import LABEL_OPTIONS
-from venvs import ROOT, Venvs, run
+
+from tests.versions.conftest import LABEL_OPTIONS
+from tests.versions.venvs import ROOT, Venvs, run
 
 pytestmark = pytest.mark.versions
 

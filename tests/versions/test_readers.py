@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import open_with
 import pytest
-from venvs import ROOT, Venvs, run
+
+from tests.versions import open_with
+from tests.versions.venvs import ROOT, Venvs, run
 
 HERE = Path(__file__).resolve().parent
 OPEN_WITH = str(HERE / "open_with.py")

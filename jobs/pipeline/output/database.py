@@ -1,7 +1,7 @@
 """An output as a DuckDB database: views over its part files, macros for its columns.
 
-DuckDB reads the part files through :class:`jobs.pipeline.storage.store.Store`: credentials never reach its
-settings, its SQL or its messages, and no extension has to be loaded for S3.
+DuckDB reads the part files through :class:`~jobs.pipeline.storage.store.Store`: credentials never
+reach its settings, its SQL or its messages, and no extension has to be loaded for S3.
 """
 
 from __future__ import annotations

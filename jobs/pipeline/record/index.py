@@ -92,8 +92,8 @@ class KeptIndex:
         return f"{before[0]} -> {now[0]} bytes, etag {before[1]} -> {now[1]}"
 
     def chunks(self, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
-        """:func:`jobs.pipeline.record.chunks.cut` of this index; no member is read if the limits are
-        those it was kept for."""
+        """:func:`~jobs.pipeline.record.chunks.cut` of this index; no member is read if the limits
+        are those it was kept for."""
         if [chunk_images, chunk_bytes] != self._meta["limits"]:
             return cut(self.index, chunk_images, chunk_bytes)
         kept = enumerate(self._meta["chunks"])

@@ -33,8 +33,8 @@ LAYOUT_VERSIONS = tuple(_MARKS)
 class Layout:
     """Names of the files of a run, relative to OUTPUT, by shard id, key and number.
 
-    Folders are those of :func:`jobs.pipeline.record.names.shard_path`: ids of plain letters come out
-    unchanged.
+    Folders are those of :func:`~jobs.pipeline.record.names.shard_path`: ids of plain letters come
+    out unchanged.
 
     Attributes:
         version: 1 for outputs that version 0.1 began, whose names escape with ``%``.

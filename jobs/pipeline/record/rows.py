@@ -59,7 +59,7 @@ def image_rows(image: ImageRecord, faces: Sequence[Face]) -> list[Row]:
 
 
 def face_values(face: Face) -> Row:
-    """What the face itself says; files made of it are added by :mod:`jobs.pipeline.label.objects`."""
+    """What the face itself says; files made of it are added by :mod:`.label.objects`."""
     crop = face.crop
     values: Row = {
         "face_index": face.face_index,

@@ -19,7 +19,7 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 
 
 class LocalFiles:
-    """Backend of :class:`jobs.pipeline.storage.store.Store` for a local folder, there or not yet."""
+    """A local folder, there or not yet, as a store's backend."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -14,7 +14,7 @@ _LOCK = threading.Lock()
 
 
 class MemoryObjects:
-    """Backend of :class:`jobs.pipeline.storage.store.Store`; all stores of a process share the objects."""
+    """Memory as a store's backend; all stores of a process share the objects."""
 
     def __init__(self, root: str) -> None:
         self.root = root

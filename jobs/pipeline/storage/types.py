@@ -25,7 +25,7 @@ class Entry:
 
 
 class Backend(Protocol):
-    """The operations a kind of storage must offer; see :class:`jobs.pipeline.storage.store.Store`."""
+    """The operations that a kind of storage must offer to :class:`.store.Store`."""
 
     def read(self, rel: str, start: int | None, end: int | None) -> bytes: ...
 

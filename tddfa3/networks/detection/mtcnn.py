@@ -79,7 +79,7 @@ class _Boxes:
 
 
 class Cascade(NamedTuple):
-    """The parts of :class:`~tddfa3.networks.detection.mtcnn_networks.MtcnnNetworks`, as they are run."""
+    """The parts of :class:`.mtcnn_networks.MtcnnNetworks`, as they are run."""
 
     pnet: Network
     rnet: Network

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, HubState, serve_hub
 
 from tddfa3.assets.bundle import AssetBundle, file_sha256
 from tddfa3.assets.fetch import fetch
 from tddfa3.errors import AssetError, UnavailableError
+from tests.support.hub_server import COMMIT, HubState, serve_hub
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ import sys
 import types
 import warnings
 
-import fake_nvdiffrast as fake
 import pytest
 import torch
-from fake_nvdiffrast import GPU, placed
 
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.rasterize import build_rasterizer
 from tddfa3.rasterize.cpu import CpuRasterizer
+from tests.support import fake_nvdiffrast as fake
+from tests.support.fake_nvdiffrast import GPU, placed
 
 
 @pytest.fixture

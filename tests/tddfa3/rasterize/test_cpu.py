@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tddfa3.rasterize import arguments
 from tddfa3.rasterize.cpu import CpuRasterizer
+from tests.support import reference_rasterizer as reference
 
 ONE = CpuRasterizer(threads=1)
 SIZE = (20, 24)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 import types
 
-import fake_nvdiffrast as fake
 import numpy as np
 import pytest
 import torch
-from fake_nvdiffrast import CPU, GPU, Placed, placed
 
 from tddfa3.errors import UnavailableError
 from tddfa3.rasterize.cpu import CpuRasterizer
 from tddfa3.rasterize.nvdiffrast import NvdiffrastRasterizer, import_nvdiffrast, open_nvdiffrast
+from tests.support import fake_nvdiffrast as fake
+from tests.support.fake_nvdiffrast import CPU, GPU, Placed, placed
 
 SIZE = (12, 14)
 ONE = CpuRasterizer(threads=1)

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-#: Where workers and programs of their own find the packages, the fake labelers and the faults.
-WORKER_PATH = os.pathsep.join(str(p) for p in (TESTS.parent, TESTS / "jobs", TESTS / "faults"))
+#: Where workers and programs of their own find the packages and the tests' labelers.
+WORKER_PATH = str(Path(__file__).resolve().parents[2])
 #: Of the S3 server of the tests; the last one is what must show up nowhere.
 ACCESS_KEY, SECRET_KEY = "test-access-key", "canary-secret-3f9c1b"
 WORKER_ENVIRONMENT = {

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from shard_tools import only_shard, picture, read_all, write_files
 
 from jobs.pipeline.shards import ReadOptions, ShardReadError, index_shard, list_shards, read_members
 from tddfa3.errors import UserError
+from tests.support.shard_tools import only_shard, picture, read_all, write_files
 
 
 def test_images_of_a_folder_in_the_order_of_their_names(tmp_path: Path) -> None:

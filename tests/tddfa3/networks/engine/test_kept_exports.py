@@ -9,7 +9,6 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
-from comparing import run
 from torch import nn
 
 from tddfa3.assets.bundle import AssetBundle
@@ -18,6 +17,7 @@ from tddfa3.networks.detection.mtcnn_networks import MtcnnNetworks
 from tddfa3.networks.engine import Engine, ExportError, Network, cache
 from tddfa3.networks.engine.export import OPSET
 from tddfa3.networks.engine.session import check_equal
+from tests.support.comparing import run
 
 SHAPE = (None, 3, 24, 24)
 

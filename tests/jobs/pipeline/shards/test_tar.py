@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 import webdataset
 import zstandard
-from shard_tools import only_shard, picture, read_all, read_errors, write_files
 
 from jobs.pipeline.shards import ReadOptions, index_shard, read_members
+from tests.support.shard_tools import only_shard, picture, read_all, read_errors, write_files
 
 GNU_TAR = shutil.which("tar")
 BSD_TAR = shutil.which("bsdtar")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import reference
 import torch
 from torch.utils._pytree import tree_flatten, tree_map
+
+from tests.support import reference_rasterizer as reference
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda", 0)

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fakes import FakeEngine
-
 from jobs import label
 from jobs.pipeline.record.config import LabelConfig
+from tests.support.fakes import FakeEngine
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,6 @@ class PlacedEngine(FakeEngine):
 
 if __name__ == "__main__":
     # By its importable name: a class of __main__ would not be found by the actors.
-    import fake_label
+    from tests.support import fake_label
 
     sys.exit(label.main(engine=fake_label.PlacedEngine()))

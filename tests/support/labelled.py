@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fakes import MeshEngine
-
 from jobs.pipeline.drive.logs import RunLog
 from jobs.pipeline.drive.planning import ChunkOrder, Planner
 from jobs.pipeline.label.actor import Assignment, LabelActor
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import open_run
+from tests.support.fakes import MeshEngine
 
 
 def label(folder: Path, chunks: int | None = None, **options: Any) -> Path:

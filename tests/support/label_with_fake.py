@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from fakes import FakeEngine
-
 from jobs.label import main
+from tests.support.fakes import FakeEngine
 
 if __name__ == "__main__":
     sys.exit(main(engine=FakeEngine()))

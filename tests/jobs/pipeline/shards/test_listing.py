@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from shard_tools import read_all, write_files
 
 from jobs.pipeline.shards import Shard, index_shard, list_shards
 from jobs.pipeline.shards.patterns import compile_pattern, escape
 from jobs.pipeline.storage.store import StoreError
 from tddfa3.errors import UserError
+from tests.support.shard_tools import read_all, write_files
 
 
 def ids(*inputs: object) -> dict[str, str]:

@@ -12,16 +12,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from fakes import (
-    KILLS,
-    RAISES,
-    SLOW,
-    DyingAtStart,
-    DyingPlanner,
-    FailingPublisher,
-    FakeEngine,
-    write_images,
-)
 
 from jobs.pipeline.drive import scheduler as scheduling
 from jobs.pipeline.drive.planning import Planner
@@ -42,6 +32,16 @@ from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.record.run import open_run
 from jobs.pipeline.storage.store import StoreError
 from tddfa3.errors import UserError
+from tests.support.fakes import (
+    KILLS,
+    RAISES,
+    SLOW,
+    DyingAtStart,
+    DyingPlanner,
+    FailingPublisher,
+    FakeEngine,
+    write_images,
+)
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 ONE, TWO = PoolSize(1, 1, 1, 0), PoolSize(2, 2, 1, 0)

@@ -14,7 +14,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fakes import FakeEngine, fake_face
 from PIL import Image
 
 from jobs.pipeline.record.config import LabelConfig
@@ -28,6 +27,7 @@ from jobs.pipeline.record.parts import (
 from jobs.pipeline.record.rows import ImageRecord, count, image_rows, png, to_table
 from jobs.pipeline.record.schema import FILTERED, LabelSchema, columns, list_lengths, read_metadata
 from jobs.pipeline.storage.store import Store
+from tests.support.fakes import FakeEngine, fake_face
 
 FACTS = FakeEngine().facts(LabelConfig())
 SCHEMA = LabelSchema(FACTS, "f" * 64, {"tddfa3": "0"})

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from shard_tools import only_shard, picture, write_files
 
 from jobs.pipeline.record.chunks import cut
 from jobs.pipeline.record.index import load_index, load_indexes, save_index
 from jobs.pipeline.shards import Member, Shard, ShardIndex, index_shard, read_members
 from jobs.pipeline.storage.store import Store, StoreError
+from tests.support.shard_tools import only_shard, picture, write_files
 
 NAME = "_run/index/a.parquet"
 LIMITS = (100, 10**6)

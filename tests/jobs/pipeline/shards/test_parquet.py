@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from shard_tools import only_shard, picture, read_all, read_errors
 
 from jobs.pipeline.shards import ReadOptions, index_shard, read_members
+from tests.support.shard_tools import only_shard, picture, read_all, read_errors
 
 #: What ``datasets.Image()`` is stored as.
 HF_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

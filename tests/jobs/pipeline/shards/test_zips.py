@@ -11,9 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from shard_tools import only_shard, picture, read_all, write_files
 
 from jobs.pipeline.shards import ReadOptions, index_shard, read_members
+from tests.support.shard_tools import only_shard, picture, read_all, write_files
 
 ZIP = shutil.which("zip")
 

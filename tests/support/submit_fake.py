@@ -10,5 +10,5 @@ import sys
 from jobs import submit
 
 if __name__ == "__main__":
-    submit.PROGRAM = "fake_label"
+    submit.PROGRAM = "tests.support.fake_label"
     sys.exit(submit.main())

@@ -19,17 +19,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from fakes import (
-    NO_FACE,
-    PLAIN,
-    RAISES,
-    TWO_FACES,
-    FakeEngine,
-    MeshEngine,
-    fake_labeler,
-    png,
-    write_images,
-)
 from PIL import Image
 
 from jobs.pipeline.drive.planning import ChunkOrder, PendingShard, Planner
@@ -43,6 +32,17 @@ from jobs.pipeline.storage.store import Store
 from tddfa3.drawing.mesh import FaceMesh
 from tddfa3.errors import UserError
 from tddfa3.images.photo import Photo, ReducedPhoto
+from tests.support.fakes import (
+    NO_FACE,
+    PLAIN,
+    RAISES,
+    TWO_FACES,
+    FakeEngine,
+    MeshEngine,
+    fake_labeler,
+    png,
+    write_images,
+)
 
 CONFIG = LabelConfig(assets="x", chunk_images=4, batch=3)
 

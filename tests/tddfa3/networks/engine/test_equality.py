@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 import torch
-from comparing import relative_difference, run
 from torch import nn
 
 from tddfa3.assets.bundle import AssetBundle
@@ -17,6 +16,7 @@ from tddfa3.networks.detection.landmarks106 import LandmarkNetwork
 from tddfa3.networks.detection.mtcnn_networks import MtcnnNetworks
 from tddfa3.networks.detection.retinaface_network import RetinaFaceNetwork
 from tddfa3.networks.engine import Engine, session
+from tests.support.comparing import relative_difference, run
 
 TORCH, ONNX = Engine("torch"), Engine("onnx")
 

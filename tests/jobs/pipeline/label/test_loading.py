@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from fakes import png
 
 from jobs.pipeline.label import loading
 from jobs.pipeline.label.loading import ImageLoader, Stopwatch
 from jobs.pipeline.shards import Member, ShardReadError
+from tests.support.fakes import png
 
 MOST_IMAGES = 64
 

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from labelled import label
 
 from jobs.pipeline.record import run
 from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.record.schema import METADATA_KEY, list_lengths
+from tests.support.labelled import label
 
 
 def label_as_version_1(folder: Path, chunks: int | None = None, **options: Any) -> Path:

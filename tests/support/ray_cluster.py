@@ -149,11 +149,10 @@ class RayCluster:
     def environment(self, **more: str) -> dict[str, str]:
         """For a program that may use the cluster: nothing of another Ray, and the token."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "jobs")])
         return {
             **kept,
             "PATH": f"{BIN}{os.pathsep}{kept.get('PATH', '')}",
-            "PYTHONPATH": path,
+            "PYTHONPATH": str(ROOT),
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_USAGE_STATS_ENABLED": "0",

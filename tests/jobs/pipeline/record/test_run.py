@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeEngine, write_images
 
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.layout import MANIFEST
 from jobs.pipeline.record.run import config_of, open_run, read_manifest
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
+from tests.support.fakes import FakeEngine, write_images
 
 
 @pytest.fixture
