@@ -24,7 +24,7 @@ def job(
     """Labels a shard with Ray actors on this machine; ``networks``: options of ``jobs.label``."""
     from benchmarks import settings as variants
     from benchmarks.running import run_job
-    from jobs.pipeline.label.engine import FaceEngine
+    from jobs.pipeline.label.factory import FaceLabelerFactory
     from jobs.pipeline.record.config import LabelConfig
 
     config = LabelConfig(
@@ -36,7 +36,7 @@ def job(
         chunk_images=8,
         **{**networks, **variants.OUTPUTS[outputs]},
     )
-    return run_job(config, FaceEngine())
+    return run_job(config, FaceLabelerFactory())
 
 
 def planning(*, folder: str, shards: int, images: int, loop_images: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.inputs import Encoded, decoded
 from benchmarks.settings import BACKBONES, DETECTORS, Settings, label_config
 from benchmarks.timing import Clock, Timing, measure_in_turn
-from jobs.pipeline.label.engine import FaceEngine
+from jobs.pipeline.label.factory import FaceLabelerFactory
 from jobs.pipeline.label.objects import image_files
 from jobs.pipeline.record.layout import Layout
 from jobs.pipeline.record.parts import encode_part
@@ -33,7 +33,7 @@ class LibraryLoop:
 
     def __init__(self, settings: Settings, output: Path, **options: Any) -> None:
         self.config = label_config(settings, **options)
-        engine = FaceEngine()
+        engine = FaceLabelerFactory()
         self.labeler: FaceLabeler = engine.build(self.config, settings.threads)
         self.schema = LabelSchema(engine.facts(self.config), "benchmark", {})
         self.store = Store.open(str(output))

@@ -11,31 +11,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.machine import peak_memory
 from benchmarks.running import run_job
 from benchmarks.settings import actors
 from jobs.pipeline.drive.planning import PendingShard, Planner
-from jobs.pipeline.label.engine import AssetFacts, Labeler
+from jobs.pipeline.label.factory import Labeler
 from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.record.run import Run, open_run
 
 
-class NothingEngine:
-    """Finds no face in any image, at once."""
+class NothingFactory:
+    """Its labelers find no face in any image, at once."""
 
     def facts(self, config: LabelConfig) -> AssetFacts:
         return AssetFacts(name="nothing", digest="nothing")
 
     def build(self, config: LabelConfig, threads: int) -> Labeler:
-        return no_faces
+        return NoFaces()
 
 
-def no_faces(images: Sequence[NDArray[np.uint8]]) -> list[list[Any]]:
-    return [[] for _ in images]
+class NoFaces:
+    """Labels nothing."""
+
+    needed_side = None
+
+    def __init__(self) -> None:
+        self.computed_with: dict[str, str] = {}
+
+    def __call__(self, images: Sequence[Any], /) -> list[list[Any]]:
+        return [[] for _ in images]
 
 
 def measure_plans(folder: Path, shards: int, images: int) -> dict[str, Any]:
@@ -71,7 +78,7 @@ def measure_plans(folder: Path, shards: int, images: int) -> dict[str, Any]:
 def measure_loop(folder: Path, images: int, total: int) -> dict[str, Any]:
     """Labels ``total`` images in shards of ``images`` each by Ray actors that do nothing."""
     write_shards(folder / "looped", max(1, total // images), min(images, total))
-    row = run_job(_config(folder / "looped", folder / "looped-out"), NothingEngine())
+    row = run_job(_config(folder / "looped", folder / "looped-out"), NothingFactory())
     return {f"loop_{name}": value for name, value in row.items() if name != "idle"}
 
 
@@ -96,7 +103,8 @@ def _plan(run: Run) -> list[PendingShard]:
 
 
 def _run(given: Path, output: Path) -> Run:
-    return open_run(_config(given, output), NothingEngine())
+    config = _config(given, output)
+    return open_run(config, NothingFactory().facts(config))
 
 
 def _config(given: Path, output: Path) -> LabelConfig:

@@ -16,7 +16,7 @@ from jobs.pipeline.drive.ray_session import ray_session
 from jobs.pipeline.drive.scheduler import Scheduler
 from jobs.pipeline.drive.work import ChunkDone, Event, Tick
 from jobs.pipeline.label.actor import Assignment
-from jobs.pipeline.label.engine import Engine
+from jobs.pipeline.label.factory import LabelerFactory
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import open_run
 
@@ -105,20 +105,20 @@ def rate(actors: Iterable[Sequence[tuple[float, int]]]) -> float:
     return images_per_second
 
 
-def run_job(config: LabelConfig, engine: Engine) -> dict[str, Any]:
+def run_job(config: LabelConfig, factory: LabelerFactory) -> dict[str, Any]:
     """Labels the input of a config, as ``jobs.label`` does, and measures it.
 
     Raises:
         UserError: the config cannot be run.
         RuntimeError: too few images to measure.
     """
-    run = open_run(config, engine)
+    run = open_run(config, factory.facts(config))
     watch = Watch(config.actors.minimum)
     with ray_session(config) as stop:
         size = size_pool(config, cluster_nodes())
         on_actor = config_on_actor(config, size)
         assignment = Assignment(
-            on_actor, engine, run.schema, run.store, run.layout, run.read_options, size.cpus
+            on_actor, factory, run.schema, run.store, run.layout, run.read_options, size.cpus
         )
         scheduler = Scheduler(
             run.shards,

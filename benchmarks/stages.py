@@ -13,7 +13,7 @@ from benchmarks.inputs import Encoded, decoded
 from benchmarks.settings import Settings, label_config
 from benchmarks.timing import Call, measure_in_turn
 from jobs.pipeline.label.decode import decode
-from jobs.pipeline.label.engine import FaceEngine
+from jobs.pipeline.label.factory import FaceLabelerFactory
 from jobs.pipeline.label.objects import image_files
 from jobs.pipeline.record.layout import Layout
 from jobs.pipeline.record.parts import encode_part
@@ -35,8 +35,8 @@ AFTER_THE_BACKBONE = ("geometry", "rasterize", "landmarks", "segment")
 def measure_stages(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
     """One row per stage: milliseconds per image, of the clock and of all threads."""
     config = label_config(settings, outputs="everything")
-    labeler: FaceLabeler = FaceEngine().build(config, settings.threads)
-    schema = LabelSchema(FaceEngine().facts(config), "benchmark", {})
+    labeler: FaceLabeler = FaceLabelerFactory().build(config, settings.threads)
+    schema = LabelSchema(FaceLabelerFactory().facts(config), "benchmark", {})
     cuda = settings.device.startswith("cuda")
     with TemporaryDirectory() as folder, torch.inference_mode():
         calls = {

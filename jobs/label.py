@@ -18,7 +18,7 @@ from jobs.pipeline.drive.ray_session import ray_session
 from jobs.pipeline.drive.reporting import DONE, INCOMPLETE, STOPPED, UNUSABLE, Reporter
 from jobs.pipeline.drive.scheduler import Scheduler
 from jobs.pipeline.label.actor import Assignment
-from jobs.pipeline.label.engine import Engine, FaceEngine
+from jobs.pipeline.label.factory import FaceLabelerFactory, LabelerFactory
 from jobs.pipeline.record import config as configs
 from jobs.pipeline.record.run import Run, config_of, open_run
 from tddfa3.assets.default import OPEN
@@ -32,15 +32,15 @@ OPEN_NOTE = (
 """Said once a run."""
 
 
-def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int:
-    """The whole program; tests bring an engine of their own."""
-    engine = engine or FaceEngine()
+def main(argv: Sequence[str] | None = None, factory: LabelerFactory | None = None) -> int:
+    """The whole program; tests bring a factory of their own."""
+    factory = factory or FaceLabelerFactory()
     try:
         config = configs.parse(sys.argv[1:] if argv is None else argv, config_of)
-        run = open_run(config, engine)
+        run = open_run(config, factory.facts(config))
         if config.assets == OPEN:
             print(f"note: {OPEN_NOTE}", file=sys.stderr)
-        return label(run, engine)
+        return label(run, factory)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return UNUSABLE
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, engine: Engine | None = None) -> int
         return STOPPED
 
 
-def label(run: Run, engine: Engine) -> int:
+def label(run: Run, factory: LabelerFactory) -> int:
     """Labels everything of a run that is not committed yet."""
     config = run.config
     with ray_session(config) as stop, Reporter(run) as reporter:
@@ -58,7 +58,7 @@ def label(run: Run, engine: Engine) -> int:
             run.shards,
             Planner(config, run.schema, run.store, run.layout, run.read_options),
             Assignment(
-                on_actor, engine, run.schema, run.store, run.layout, run.read_options, size.cpus
+                on_actor, factory, run.schema, run.store, run.layout, run.read_options, size.cpus
             ),
             size,
             limit=config.limit,

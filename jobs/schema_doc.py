@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jobs.card import column_table
-from jobs.pipeline.label.engine import AssetFacts
 from jobs.pipeline.output.database import IMAGE_COLUMNS, MACROS, QUALITY_AT_ZERO, VIEWS
+from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.record.layout import (
     ANNOTATIONS,
     CARD,

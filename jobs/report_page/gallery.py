@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from jobs.pipeline.output.database import Database
 from jobs.pipeline.output.reading import LabelledRun
-from jobs.pipeline.record.schema import DEFAULT_LANDMARKS
 from jobs.report_page.facts import VARIABLES, Faces, Histogram
+from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.geometry.crop import CropTransform
 
 Name = tuple[str, int]
@@ -93,7 +93,7 @@ def described(row: Row, values: NDArray[np.float32]) -> dict[str, Any]:
         "values": [None if np.isnan(v) else round(float(v), 5) for v in values],
         "landmarks": {
             name: _packed(crop.to_crop(np.reshape(row[f"ldm{name}"], (-1, 2))))
-            for name in DEFAULT_LANDMARKS
+            for name in LANDMARK_SETS
             if row.get(f"ldm{name}") is not None
         },
         "labels": None if labels is None else _run_lengths(labels),

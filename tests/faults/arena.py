@@ -94,17 +94,17 @@ class Arena:
         door = ["--s3-endpoint", self.endpoint] if self.endpoint else []
         return [self.input, self.output, *OPTIONS, *door, *options]
 
-    def label(self, *options: str, engine: Any = None) -> Finished:
+    def label(self, *options: str, factory: Any = None) -> Finished:
         """The job in this process, on its Ray."""
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main(self.line(*options), engine or SlowMeshes(seconds=0))
+            code = main(self.line(*options), factory or SlowMeshes(seconds=0))
         return Finished(code, out.getvalue(), err.getvalue())
 
     def start(
         self,
         *options: str,
-        engine: str = "SlowMeshes",
+        factory: str = "SlowMeshes",
         arguments: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
@@ -112,7 +112,7 @@ class Arena:
         values = json.dumps(dict(arguments or {}))
         address = ("--ray-address", self.ray_address) if "--ray-address" not in options else ()
         return subprocess.Popen(
-            [sys.executable, "-m", PROGRAM, engine, values, *self.line(*address, *options)],
+            [sys.executable, "-m", PROGRAM, factory, values, *self.line(*address, *options)],
             env={**program_environment(), **(environment or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

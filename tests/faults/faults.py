@@ -1,4 +1,4 @@
-"""Engines that do damage at a chosen point of a chunk's way, once.
+"""Factories whose labelers do damage at a chosen point of a chunk's way, once.
 
 They work inside the actor's process, on the store it publishes through; the programs themselves
 know nothing of them. ``flag`` is a file: whoever creates it does the damage, so that it happens
@@ -20,7 +20,7 @@ import numpy as np
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.storage import local as store_local
 from jobs.pipeline.storage.store import Store
-from tests.support.fakes import MeshEngine
+from tests.support.fakes import FunctionLabeler, MeshFactory
 
 #: Points of a chunk's commit, in their order.
 COMMIT_STEPS = (
@@ -42,7 +42,7 @@ def first_to(flag: str) -> bool:
 
 
 @dataclass(frozen=True)
-class StrikesAtCommit(MeshEngine):
+class StrikesAtCommit(MeshFactory):
     """At ``step`` of a commit, kills the driver (``pid``) and the actor itself, as a power cut
     would; with ``spare_actor`` the actor goes on for as long as Ray lets it."""
 
@@ -84,7 +84,7 @@ class StrikesAtCommit(MeshEngine):
 
 
 @dataclass(frozen=True)
-class StrikesWhileLabelling(MeshEngine):
+class StrikesWhileLabelling(MeshFactory):
     """The labeler does ``damage`` once, when it is called for the second time."""
 
     flag: str = ""
@@ -100,11 +100,11 @@ class StrikesWhileLabelling(MeshEngine):
                 self.damage()
             return labeler(images)
 
-        return labeler_that_strikes
+        return FunctionLabeler(labeler_that_strikes)
 
 
 @dataclass(frozen=True)
-class SlowMeshes(MeshEngine):
+class SlowMeshes(MeshFactory):
     """Takes ``seconds`` for every image, so that something can happen in the middle."""
 
     seconds: float = 0.05
@@ -116,4 +116,4 @@ class SlowMeshes(MeshEngine):
             time.sleep(self.seconds * len(images))
             return labeler(images)
 
-        return slow_labeler
+        return FunctionLabeler(slow_labeler)

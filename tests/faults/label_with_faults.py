@@ -1,6 +1,6 @@
-"""``jobs.label`` as a program of its own, with an engine out of ``faults``.
+"""``jobs.label`` as a program of its own, with a factory out of ``faults``.
 
-``python -m tests.faults.label_with_faults ENGINE ARGUMENTS-AS-JSON INPUT... OUTPUT --options``;
+``python -m tests.faults.label_with_faults FACTORY ARGUMENTS-AS-JSON INPUT... OUTPUT --options``;
 with ``STRIKE_DRIVER`` in the environment, the driver kills itself at that point.
 """
 
@@ -56,4 +56,4 @@ if __name__ == "__main__":
         values["pid"] = os.getpid()
     if "STRIKE_DRIVER" in os.environ:
         strike_driver(os.environ["STRIKE_DRIVER"])
-    sys.exit(main(line, engine=getattr(faults, name)(**values)))
+    sys.exit(main(line, factory=getattr(faults, name)(**values)))

@@ -27,7 +27,7 @@ from tests.faults.faults import StrikesWhileLabelling
 from tests.support.fakes import FREEZES, HANGS, KILLS, NO_FACE, RAISES, png
 
 MOST_STARTS = 12
-SLOW = {"engine": "SlowMeshes", "arguments": {"seconds": 0.05}}
+SLOW = {"factory": "SlowMeshes", "arguments": {"seconds": 0.05}}
 
 
 def the_same_command_finishes(arena: Arena, *options: str) -> Finished:
@@ -74,7 +74,7 @@ def image_that_hangs(arena: Arena) -> None:
 def actor_killed(arena: Arena) -> None:
     """An actor is killed with SIGKILL between two batches."""
     arena.write_shard("a", 15)
-    done = arena.label(engine=StrikesWhileLabelling(flag=str(arena.folder / "flag")))
+    done = arena.label(factory=StrikesWhileLabelling(flag=str(arena.folder / "flag")))
     assert (done.code, "an actor died" in done.err) == (0, True), done.out + done.err
 
 
@@ -86,7 +86,7 @@ def driver_killed_at(step: str, spare_actor: bool = False) -> Callable[[Arena], 
             "flag": str(arena.folder / "flag"),
             "spare_actor": spare_actor,
         }
-        process = arena.start(engine="StrikesAtCommit", arguments=arguments)
+        process = arena.start(factory="StrikesAtCommit", arguments=arguments)
         finish(process).expect(-signal.SIGKILL)
         assert Path(arguments["flag"]).exists(), "it was not killed by itself"
         the_same_command_finishes(arena)
@@ -172,7 +172,7 @@ def retrying_driver_killed(arena: Arena) -> None:
     arguments = {"step": "before the objects", "flag": str(arena.folder / "flag")}
     arena.store(arena.input).publish("b/new.png", png())
     arena.expected["b/new.png"] = "ok"
-    process = arena.start("--retry-failed", engine="StrikesAtCommit", arguments=arguments)
+    process = arena.start("--retry-failed", factory="StrikesAtCommit", arguments=arguments)
     finish(process).expect(-signal.SIGKILL)
     the_same_command_finishes(arena, "--retry-failed")
 

@@ -19,7 +19,7 @@ from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.run import open_run
 from jobs.pipeline.storage.store import Store
 from tests.faults.arena import Arena, finish
-from tests.support.fakes import MeshEngine, png, write_images
+from tests.support.fakes import MeshFactory, png, write_images
 
 MIB = 2**20
 CHUNKS = 200
@@ -69,11 +69,11 @@ def test_a_slow_sink_slows_reading_down(tmp_path: Path, monkeypatch: pytest.Monk
     write_images(tmp_path / "in", images)
     config = LabelConfig(assets="x", batch=4, chunk_images=images, meshes="pca")
     config = dataclasses.replace(config, paths=(str(tmp_path / "in"), str(tmp_path / "out")))
-    engine = MeshEngine()
-    run = open_run(config, engine)
+    factory = MeshFactory()
+    run = open_run(config, factory.facts(config))
     actor = LabelActor()
     actor.setup(
-        Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, threads)
+        Assignment(config, factory, run.schema, run.store, run.layout, run.read_options, threads)
     )
     [order] = (
         Planner(config, run.schema, run.store, run.layout, run.read_options)

@@ -6,7 +6,7 @@ import pytest
 
 from tddfa3.errors import UserError
 from tests.faults.arena import Arena
-from tests.support.fakes import FakeEngine
+from tests.support.fakes import FakeFactory
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,7 @@ def test_an_actor_that_cannot_be_built_is_exit_code_2_and_one_line(
     arena: Arena, error: Exception
 ) -> None:
     arena.write_shard("a", 3)
-    done = arena.label(engine=FakeEngine(build_error=error))
+    done = arena.label(factory=FakeFactory(build_error=error))
     done.expect(2)
     [line] = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert "could not be built" in line

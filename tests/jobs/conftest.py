@@ -11,7 +11,7 @@ from tests.support.shared_ray import program_environment, shared_ray
 
 @pytest.fixture(scope="session")
 def worker_environment() -> dict[str, str]:
-    """For subprocesses that run a program with an engine out of ``fakes``."""
+    """For subprocesses that run a program with a factory out of ``fakes``."""
     return program_environment()
 
 

@@ -273,7 +273,7 @@ def test_another_version_of_ray_is_named(cluster: RayCluster, tmp_path: Path) ->
     task = Task(tmp_path, 1)
     program = "import ray, sys; ray.__version__ = '2.9.0'; "
     program += "from tests.support import fake_label; from jobs import label; "
-    program += "sys.exit(label.main(engine=fake_label.PlacedEngine()))"
+    program += "sys.exit(label.main(factory=fake_label.PlacedFactory()))"
     done = cluster.run("-c", program, *task.command, "--ray-address", cluster.address)
     line = one_line(done)
     assert "2.9.0" in line

@@ -20,7 +20,7 @@ from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, Row, to_table
 from jobs.pipeline.record.schema import LabelSchema, read_metadata
 from tddfa3.assets.bundle import AssetBundle
-from tests.support.fakes import FakeEngine
+from tests.support.fakes import FakeFactory
 from tests.support.made_run import COUNTS, FACES, IMAGES, make_run
 
 ORDER = [("shard", "ascending"), ("key", "ascending"), ("face_index", "ascending")]
@@ -49,7 +49,7 @@ def image_rows(shard: str, i: int) -> list[Row]:
 def large(tmp_path: Path) -> Path:
     """Rows without labels: shards of 300, 7 and 1 images, a folder's name that sorts otherwise
     than its shard's id, up to three faces an image, in no order, and a shard error."""
-    schema = LabelSchema(FakeEngine().facts(LabelConfig()), "plan", {"tddfa3": "test"})
+    schema = LabelSchema(FakeFactory().facts(LabelConfig()), "plan", {"tddfa3": "test"})
     shuffled = random.Random(0)
     for shard, folder, images in (("b b", "b~20b", 300), ("b-", "b-", 7), ("a", "a", 1)):
         order = shuffled.sample(range(images), images)

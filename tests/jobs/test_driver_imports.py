@@ -12,8 +12,8 @@ PROGRAM = """
 import json, sys
 import jobs.label
 from jobs.pipeline.record.config import LabelConfig
-from jobs.pipeline.label.engine import FaceEngine
-FaceEngine().facts(LabelConfig(paths=("in", "out"), assets="open"))
+from jobs.pipeline.label.factory import FaceLabelerFactory
+FaceLabelerFactory().facts(LabelConfig(paths=("in", "out"), assets="open"))
 print(json.dumps(sorted(sys.modules)))
 """
 

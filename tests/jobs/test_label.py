@@ -19,7 +19,7 @@ import pytest
 
 from jobs.label import main
 from jobs.verify import verify
-from tests.support.fakes import NO_FACE, RAISES, SLOW, TWO_FACES, FakeEngine, write_images
+from tests.support.fakes import NO_FACE, RAISES, SLOW, TWO_FACES, FakeFactory, write_images
 
 PROGRAM = [sys.executable, "-m", "tests.support.label_with_fake"]
 OPTIONS = ["--assets", "x", "--chunk-images", "10", "--batch", "4"]
@@ -77,7 +77,7 @@ def test_a_driver_killed_three_times_ends_with_the_rows_of_one_that_was_not(
     whole.mkdir()
     (whole / "in").symlink_to(slow_input / "in")
     for folder in (slow_input, whole):
-        assert main([str(folder / "in"), str(folder / "out"), *OPTIONS], FakeEngine()) == 0
+        assert main([str(folder / "in"), str(folder / "out"), *OPTIONS], FakeFactory()) == 0
     assert rows(slow_input) == rows(whole)
     assert len(rows(slow_input)) == 120
     proof, _ = verify(str(slow_input / "out"))
@@ -91,20 +91,20 @@ def test_a_run_and_what_it_says(
     write_images(tmp_path / "in" / "s", 20, {1: NO_FACE, 2: TWO_FACES, 3: RAISES})
     (tmp_path / "in" / "s" / "img0004.png").write_bytes(b"")
     line = [str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS]
-    assert main(line, FakeEngine()) == 0
+    assert main(line, FakeFactory()) == 0
     out, err = capsys.readouterr()
     assert re.match(r"done: 20 images, 18 faces in \d+ s", out)
     assert "  decode_error: 1\n  label_error: 1\n  no_face: 1\n  ok: 17\n" in out
     assert "\x1b" not in out + err
 
-    assert main(["--resume", str(tmp_path / "out")], FakeEngine()) == 0
+    assert main(["--resume", str(tmp_path / "out")], FakeFactory()) == 0
     assert "0 images, 0 faces" in capsys.readouterr().out
     assert len(rows(tmp_path)) == 21
 
 
 def test_duckdb_polars_and_pandas_read_a_whole_run(tmp_path: Path, local_ray: None) -> None:
     write_images(tmp_path / "in" / "s", 25, {1: NO_FACE, 2: TWO_FACES})
-    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeEngine()) == 0
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeFactory()) == 0
     parts = str(tmp_path / "out" / "annotations" / "s" / "*.parquet")
     query = (
         f"select status, count(distinct image_id), count(*) from '{parts}' group by 1 order by 1"
@@ -120,7 +120,7 @@ def test_an_unreadable_shard_is_exit_code_3(
 ) -> None:
     write_images(tmp_path / "in" / "s", 3)
     (tmp_path / "in" / "broken.tar").write_bytes(os.urandom(5000))
-    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeEngine()) == 3
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeFactory()) == 3
     assert "shard error: broken.tar: " in capsys.readouterr().out
     statuses = Counter(row[6] for row in rows(tmp_path))
     assert statuses == {"ok": 3, "shard_error": 1}
@@ -145,7 +145,7 @@ def test_bad_input_is_exit_code_2_with_one_line_and_nothing_written(
     monkeypatch.chdir(tmp_path)
     write_images(tmp_path / "in", 1)
     before = sorted(tmp_path.rglob("*"))
-    assert main(options, FakeEngine()) == 2
+    assert main(options, FakeFactory()) == 2
     message = capsys.readouterr().err
     assert named in message
     assert message.count("\n") == 1
@@ -170,5 +170,5 @@ def test_an_input_without_one_image_is_exit_code_2(
     (tmp_path / "in").mkdir()
     with tarfile.open(tmp_path / "in" / "empty.tar", "w"):
         pass
-    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeEngine()) == 2
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeFactory()) == 2
     assert "not one image" in capsys.readouterr().err

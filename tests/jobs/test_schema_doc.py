@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jobs import schema_doc
-from jobs.pipeline.label.engine import AssetFacts
 from jobs.pipeline.output.database import Database
 from jobs.pipeline.output.reading import LabelledRun
+from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.record.layout import ANNOTATIONS
 from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.record.schema import STATUSES, columns, list_lengths, read_metadata

@@ -14,11 +14,11 @@ from typing import Any
 
 from jobs import label
 from jobs.pipeline.record.config import LabelConfig
-from tests.support.fakes import FakeEngine
+from tests.support.fakes import FakeFactory
 
 
 @dataclass(frozen=True)
-class PlacedEngine(FakeEngine):
+class PlacedFactory(FakeFactory):
     def build(self, config: LabelConfig, threads: int) -> Any:
         import ray
 
@@ -37,4 +37,4 @@ if __name__ == "__main__":
     # By its importable name: a class of __main__ would not be found by the actors.
     from tests.support import fake_label
 
-    sys.exit(label.main(engine=fake_label.PlacedEngine()))
+    sys.exit(label.main(factory=fake_label.PlacedFactory()))

@@ -12,8 +12,8 @@ import io
 import os
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jobs.pipeline.drive.planning import Planner
-from jobs.pipeline.label.engine import AssetFacts, mesh_sources
+from jobs.pipeline.label.factory import mesh_sources
 from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.shards import Shard, ShardIndex
 from jobs.pipeline.storage.store import Store
 from tddfa3.drawing.mesh import FaceMesh
@@ -113,7 +114,19 @@ def fake_labeler(images: Sequence[NDArray[np.uint8]]) -> list[list[Any]]:
 
 
 @dataclass(frozen=True)
-class FakeEngine:
+class FunctionLabeler:
+    """A function as a labeler of the job."""
+
+    label: Callable[[Sequence[Any]], list[list[Any]]]
+    computed_with: Mapping[str, str] = field(default_factory=dict)
+    needed_side: int | None = None
+
+    def __call__(self, images: Sequence[Any], /) -> list[list[Any]]:
+        return self.label(images)
+
+
+@dataclass(frozen=True)
+class FakeFactory:
     """Builds :func:`fake_labeler`; ``build_error`` is raised instead."""
 
     build_error: Exception | None = None
@@ -134,7 +147,7 @@ class FakeEngine:
     def build(self, config: LabelConfig, threads: int) -> Any:
         if self.build_error is not None:
             raise self.build_error
-        return fake_labeler
+        return FunctionLabeler(fake_labeler)
 
 
 @dataclass(frozen=True)
@@ -144,7 +157,7 @@ class FailingPublisher:
     error: Exception
 
     def facts(self, config: LabelConfig) -> AssetFacts:
-        return FakeEngine().facts(config)
+        return FakeFactory().facts(config)
 
     def build(self, config: LabelConfig, threads: int) -> Any:
         real = Store.publish_new
@@ -155,11 +168,11 @@ class FailingPublisher:
             return real(store, rel, data)
 
         Store.publish_new = publish_new  # type: ignore[method-assign, assignment]
-        return fake_labeler
+        return FunctionLabeler(fake_labeler)
 
 
 @dataclass(frozen=True)
-class DyingAtStart(FakeEngine):
+class DyingAtStart(FakeFactory):
     """Its actors are killed before they are ready."""
 
     def build(self, config: LabelConfig, threads: int) -> Any:
@@ -180,7 +193,7 @@ class DyingPlanner(Planner):
 
 
 @dataclass(frozen=True)
-class MeshEngine(FakeEngine):
+class MeshFactory(FakeFactory):
     """Gives every face a mesh, a texture and an overlay's worth of pixels."""
 
     def build(self, config: LabelConfig, threads: int) -> Any:
@@ -194,4 +207,4 @@ class MeshEngine(FakeEngine):
                     face.textures = {"extracted": np.zeros((8, 8, 3), np.uint8)}
             return labelled
 
-        return labeler
+        return FunctionLabeler(labeler)

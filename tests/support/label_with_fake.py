@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from jobs.label import main
-from tests.support.fakes import FakeEngine
+from tests.support.fakes import FakeFactory
 
 if __name__ == "__main__":
-    sys.exit(main(engine=FakeEngine()))
+    sys.exit(main(factory=FakeFactory()))

@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from jobs.pipeline.drive.logs import RunLog
-from jobs.pipeline.drive.planning import ChunkOrder, Planner
+from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.label.actor import Assignment, LabelActor
 from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.orders import ChunkOrder
 from jobs.pipeline.record.run import open_run
-from tests.support.fakes import MeshEngine
+from tests.support.fakes import MeshFactory
 
 
 def label(folder: Path, chunks: int | None = None, **options: Any) -> Path:
     """Labels ``folder/in`` into ``folder/out``; ``chunks`` leaves it half done."""
     paths = (str(folder / "in"), str(folder / "out"))
     config = LabelConfig(paths=paths, assets="x", chunk_images=4, **{"meshes": "pca", **options})
-    engine = MeshEngine()
-    run = open_run(config, engine)
+    factory = MeshFactory()
+    run = open_run(config, factory.facts(config))
     actor = LabelActor()
-    actor.setup(Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, 2))
+    actor.setup(Assignment(config, factory, run.schema, run.store, run.layout, run.read_options, 2))
     planner = Planner(config, run.schema, run.store, run.layout, run.read_options)
     left = config.limit or None
     orders: list[ChunkOrder] = []

@@ -17,7 +17,7 @@ from PIL import Image
 from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.label import actor as actors
 from jobs.pipeline.label.actor import Assignment, LabelActor
-from jobs.pipeline.label.engine import FaceEngine
+from jobs.pipeline.label.factory import FaceLabelerFactory
 from jobs.pipeline.record.config import MASKS, LabelConfig
 from jobs.pipeline.record.run import open_run
 from tddfa3.assets.bundle import AssetBundle
@@ -69,14 +69,14 @@ def label(bundle: AssetBundle, source: Path, output: Path) -> None:
         device="cpu",
         chunk_images=2,
     )
-    engine = FaceEngine()
-    run = open_run(config, engine)
+    factory = FaceLabelerFactory()
+    run = open_run(config, factory.facts(config))
     planner = Planner(config, run.schema, run.store, run.layout, run.read_options)
     actor = LabelActor()
     before, actors._node_id = actors._node_id, lambda: "here"
     try:
         actor.setup(
-            Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, 2)
+            Assignment(config, factory, run.schema, run.store, run.layout, run.read_options, 2)
         )
     finally:
         actors._node_id = before

@@ -21,7 +21,7 @@ WORKER_ENVIRONMENT = {
 
 
 def program_environment() -> dict[str, str]:
-    """For subprocesses that run a program with an engine out of ``fakes`` or ``faults``."""
+    """For subprocesses that run a program with a factory out of ``fakes`` or ``faults``."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     return {**kept, **WORKER_ENVIRONMENT}
 

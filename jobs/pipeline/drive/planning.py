@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
-from jobs.pipeline.record.chunks import Chunk, cut
+from jobs.pipeline.record.chunks import Chunk, cut, first_images
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.index import load_index, save_index
 from jobs.pipeline.record.layout import Layout
+from jobs.pipeline.record.orders import ChunkOrder
 from jobs.pipeline.record.parts import UnreadableError, encode_part, read_about
 from jobs.pipeline.record.rows import ImageRecord, to_table
 from jobs.pipeline.record.schema import IMAGE_FAILURES, LabelSchema
@@ -18,25 +19,6 @@ from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
 _MOST_GENERATIONS = 1000
-
-
-@dataclass(frozen=True)
-class ChunkOrder:
-    """One chunk to be labelled.
-
-    Attributes:
-        crashed: positions in the chunk of images known to kill the process; they are not touched.
-        careful: one image at a time through the labeler.
-        redo: there is a part file already; it is replaced, and what failed in it is done again.
-        partial: rows of it were kept when a run was stopped.
-    """
-
-    shard: Shard
-    chunk: Chunk
-    crashed: frozenset[int] = frozenset()
-    careful: bool = False
-    redo: bool = False
-    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +183,3 @@ def _continues(old: ShardIndex, new: ShardIndex) -> bool:
     """Whether all that changed is that a shard which broke off goes on now."""
     first = new.members[: len(old.members)]
     return [(m.key, m.offset) for m in old.members] == [(m.key, m.offset) for m in first]
-
-
-def first_images(chunks: Sequence[Chunk], limit: int) -> list[Chunk]:
-    """The chunks of the first ``limit`` images; the last one may be a part of what it was."""
-    kept = []
-    for chunk in chunks:
-        if limit <= 0:
-            break
-        kept.append(replace(chunk, count=min(chunk.count, limit)))
-        limit -= chunk.count
-    return kept

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from jobs.pipeline.drive.planning import ChunkOrder, PendingShard
+from jobs.pipeline.drive.planning import PendingShard
 from jobs.pipeline.label.actor import ActorInfo, ChunkResult
+from jobs.pipeline.record.orders import ChunkOrder
 
 MOST_DEATHS = 2
 MOST_ERRORS = 3

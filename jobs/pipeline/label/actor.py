@@ -19,20 +19,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from jobs.pipeline.drive.planning import ChunkOrder
 from jobs.pipeline.label.batching import BatchLabeler, label_in_batches
-from jobs.pipeline.label.engine import Engine
+from jobs.pipeline.label.factory import LabelerFactory
 from jobs.pipeline.label.loading import ImageLoader, LoadedImage, Stopwatch
 from jobs.pipeline.label.objects import ObjectWriter, image_files
+from jobs.pipeline.record.chunk_files import ChunkFiles
 from jobs.pipeline.record.config import LabelConfig
-from jobs.pipeline.record.index import load_index
 from jobs.pipeline.record.layout import Layout
-from jobs.pipeline.record.partial import by_key, read_partial, save_partial
-from jobs.pipeline.record.parts import UnreadableError, encode_part, read_about, read_part
+from jobs.pipeline.record.orders import ChunkOrder
+from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, Row, image_rows, to_table
-from jobs.pipeline.record.schema import OK_STATUSES, LabelSchema
+from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.shards import Member, ReadOptions, read_members
-from jobs.pipeline.storage.store import Store, StoreError
+from jobs.pipeline.storage.store import Store
 
 if TYPE_CHECKING:
     from tddfa3.face import Face
@@ -47,7 +46,7 @@ class Assignment:
     """What all actors of a run are given."""
 
     config: LabelConfig
-    engine: Engine
+    factory: LabelerFactory
     schema: LabelSchema
     store: Store
     layout: Layout
@@ -89,10 +88,10 @@ class LabelActor:
         os.environ["OMP_NUM_THREADS"] = str(threads)
         # Damaged files make Pillow warn of what their row will say anyway.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        labeler = assignment.engine.build(assignment.config, threads)
-        self._computed_with: dict[str, str] = getattr(labeler, "computed_with", {})
+        labeler = assignment.factory.build(assignment.config, threads)
+        self._computed_with = dict(labeler.computed_with)
         reduced = assignment.config.decode == "reduced"
-        self._needed_side: int | None = labeler.needed_side if reduced else None
+        self._needed_side = labeler.needed_side if reduced else None
         self._labeler = BatchLabeler(labeler, assignment.config.batch)
         self._networks = threading.Lock()
         self._running: dict[tuple[str, int], RunningChunk] = {}
@@ -104,16 +103,18 @@ class LabelActor:
 
     def label_chunk(self, order: ChunkOrder) -> ChunkResult:
         """Labels and commits a chunk, unless somebody has committed it already."""
-        store, rel = self._task.store, self._task.layout.part(order.chunk)
-        if not order.redo and store.exists(rel):
-            return self._result(order, {}, already_done=True)
+        files = self._files(order)
+        if files.committed:
+            return self._result(order, files.counts(), {}, already_done=True)
         with self._register(order) as running:
-            return self._label_chunk(order, rel, running)
+            return self._label_chunk(order, files, running)
 
-    def _label_chunk(self, order: ChunkOrder, rel: str, running: RunningChunk) -> ChunkResult:
+    def _label_chunk(
+        self, order: ChunkOrder, files: ChunkFiles, running: RunningChunk
+    ) -> ChunkResult:
         watch = Stopwatch()
-        members = self._members(order)
-        rows_of = running.kept = self._kept_rows(order)
+        members = files.members()
+        rows_of = running.kept = files.kept_rows()
         todo = [p for p, m in enumerate(members) if m.key not in rows_of and p not in order.crashed]
         rows_of = rows_of | self._label(order, members, todo, watch, running)
         rows_of |= {members[p].key: [_crashed_row(order, members[p])] for p in order.crashed}
@@ -123,21 +124,16 @@ class LabelActor:
             data = encode_part(to_table(rows, self._task.schema, about))
         running.step()
         with watch.timed("publish"):
-            if order.redo:
-                self._task.store.publish(rel, data)
-            else:
-                self._task.store.publish_new(rel, data)
-            if order.partial:
-                self._task.store.delete(self._task.layout.partial(order.chunk))
+            files.publish(data)
         del rows, rows_of, data
         running.forget()
         give_memory_back()
-        return self._result(order, watch.seconds)
+        return self._result(order, files.counts(), watch.seconds)
 
     def probe(self, order: ChunkOrder, position: int) -> int:
         """Labels one image and keeps nothing; that the process survives it is the answer."""
         with self._register(order) as running:
-            members = self._members(order)
+            members = self._files(order).members()
             for _, _ in self._outcomes(order, members, [position], Stopwatch(), running):
                 pass
         return position
@@ -157,8 +153,7 @@ class LabelActor:
             # What is redone has a part file, which is complete.
             if rows_of and not order.redo:
                 rows = [row for rows in rows_of.values() for row in rows]
-                rel = self._task.layout.partial(order.chunk)
-                save_partial(self._task.store, rel, order.shard, rows, self._task.schema)
+                self._files(order).keep(rows, self._task.schema)
                 saved += len(rows_of)
         return saved
 
@@ -171,26 +166,8 @@ class LabelActor:
         finally:
             del self._running[chunk]
 
-    def _members(self, order: ChunkOrder) -> list[Member]:
-        rel = self._task.layout.index(order.chunk.shard_id)
-        kept = load_index(self._task.store, rel)
-        if kept is None or kept.difference(order.shard) is not None:
-            why = "another run listed this shard anew; start the command again"
-            raise StoreError("failed", self._task.store.uri(rel), why)
-        return kept.members(order.chunk.first, order.chunk.count)
-
-    def _kept_rows(self, order: ChunkOrder) -> dict[str, list[Row]]:
-        """The rows of images that need not be done again, by key."""
-        store = self._task.store
-        kept: dict[str, list[Row]] = {}
-        if order.redo:
-            # Of a part file that cannot be read, nothing is kept.
-            with suppress(UnreadableError):
-                rows = read_part(store, self._task.layout.part(order.chunk)).to_pylist()
-                kept = by_key([row for row in rows if row["status"] in OK_STATUSES])
-        if order.partial:
-            kept |= read_partial(store, self._task.layout.partial(order.chunk), order.shard)
-        return kept
+    def _files(self, order: ChunkOrder) -> ChunkFiles:
+        return ChunkFiles(self._task.store, self._task.layout, order)
 
     def _label(
         self,
@@ -259,14 +236,14 @@ class LabelActor:
         return pending
 
     def _result(
-        self, order: ChunkOrder, seconds: dict[str, float], *, already_done: bool = False
+        self,
+        order: ChunkOrder,
+        counts: dict[str, Any],
+        seconds: dict[str, float],
+        *,
+        already_done: bool = False,
     ) -> ChunkResult:
-        """Counts as the published part file states them, whoever wrote it."""
-        rel = self._task.layout.part(order.chunk)
-        size, _ = self._task.store.size_etag(rel)
-        counts = read_about(self._task.store, rel, size)["counts"]
-        chunk = order.chunk
-        memory = memory_in_use()
+        chunk, memory = order.chunk, memory_in_use()
         return ChunkResult(chunk.shard_id, chunk.number, counts, seconds, memory, already_done)
 
 

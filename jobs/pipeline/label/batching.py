@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from jobs.pipeline.label.engine import Labeler
 from jobs.pipeline.label.loading import LoadedImage, Stopwatch
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ class BatchLabeler:
     raises is given up.
     """
 
-    def __init__(self, labeler: Labeler, size: int) -> None:
+    def __init__(self, labeler: Callable[[Sequence[Photo]], list[list[Face]]], size: int) -> None:
         self._labeler = labeler
         self.size = size
 

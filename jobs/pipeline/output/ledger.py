@@ -9,8 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.pipeline.drive.planning import first_images
-from jobs.pipeline.record.chunks import Chunk
+from jobs.pipeline.record.chunks import Chunk, first_images
 from jobs.pipeline.record.index import KEY, KeptIndex, load_index
 from jobs.pipeline.record.layout import INDEX_FOLDER, MANIFEST, Layout
 from jobs.pipeline.record.parts import UnreadableError, read_about, read_schema

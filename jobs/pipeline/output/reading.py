@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.label.engine import COEFFICIENTS, AssetFacts
+from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.record.index import KEY as INDEX_KEY
 from jobs.pipeline.record.index import PARALLEL_LOADS
 from jobs.pipeline.record.layout import (
@@ -115,10 +115,6 @@ class LabelledRun:
     def facts(self) -> AssetFacts:
         """Of the assets the run was labelled with, as the manifest tells."""
         assets = self._kept("assets", {})
-        sizes = assets.get("coefficients")
-        if sizes is not None:
-            # The manifest's names are sorted; columns have the order of a coefficient row.
-            assets = assets | {"coefficients": {name: sizes[name] for name in COEFFICIENTS}}
         return AssetFacts(
             name=assets.get("name", ""),
             digest=assets.get("digest", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.pipeline.shards.model import ShardIndex
 
@@ -46,6 +46,17 @@ def cut(index: ShardIndex, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
         high = max(member.offset + member.span for member in members)
         chunks.append(Chunk(index.shard_id, number, first, end - first, low, high))
     return chunks
+
+
+def first_images(chunks: Sequence[Chunk], limit: int) -> list[Chunk]:
+    """The chunks of the first ``limit`` images; the last one may be a part of what it was."""
+    kept = []
+    for chunk in chunks:
+        if limit <= 0:
+            break
+        kept.append(replace(chunk, count=min(chunk.count, limit)))
+        limit -= chunk.count
+    return kept
 
 
 def _ranges(sizes: Sequence[int], most_images: int, most_bytes: int) -> list[tuple[int, int]]:

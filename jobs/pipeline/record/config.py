@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 import tyro
 
@@ -240,7 +241,17 @@ def check(config: LabelConfig) -> LabelConfig:
         )
     if config.device == "cuda" and gpus == 0:
         raise UserError("--device cuda needs a GPU, but --gpus-per-actor is 0")
+    _refuse_secrets(config)
     return config
+
+
+def _refuse_secrets(config: LabelConfig) -> None:
+    """The config goes into the manifest, so no URL in it may carry a user name or a password."""
+    for text in (*config.paths, config.s3_endpoint, config.ray_address, config.assets):
+        parts = urlsplit(text) if "://" in text else None
+        if parts is not None and "@" in parts.netloc:
+            shown = f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}{parts.path}"
+            raise UserError(f"{shown}: credentials belong into the environment, not into a URL")
 
 
 def to_json(config: LabelConfig) -> dict[str, Any]:

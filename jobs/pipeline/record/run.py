@@ -17,12 +17,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import tddfa3
-from jobs.pipeline.label.engine import AssetFacts, Engine
 from jobs.pipeline.record import config as configs
 from jobs.pipeline.record.config import LabelConfig, option_name
+from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.record.layout import LAYOUT_VERSION, LAYOUT_VERSIONS, MANIFEST, Layout
 from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, list_shards
@@ -48,15 +47,16 @@ class Run:
     resumed: bool
 
 
-def open_run(config: LabelConfig, engine: Engine) -> Run:
+def open_run(config: LabelConfig, facts: AssetFacts) -> Run:
     """Checks everything that can be checked without work, then creates or joins the manifest.
+
+    Args:
+        facts: of the assets that ``config`` names.
 
     Raises:
         UserError: something given cannot be used, or OUTPUT belongs to something else; then
             nothing has been written.
     """
-    refuse_secrets(config)
-    facts = engine.facts(config)
     # What was left to the assets is a fact of the run from now on.
     config = dataclasses.replace(config, **facts.chosen)
     options = read_options(config)
@@ -171,15 +171,6 @@ def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
-
-
-def refuse_secrets(config: LabelConfig) -> None:
-    """The config goes into the manifest, so no URL in it may carry a user name or a password."""
-    for text in (*config.paths, config.s3_endpoint, config.ray_address, config.assets):
-        parts = urlsplit(text) if "://" in text else None
-        if parts is not None and "@" in parts.netloc:
-            shown = f"{parts.scheme}://***@{parts.netloc.rpartition('@')[2]}{parts.path}"
-            raise UserError(f"{shown}: credentials belong into the environment, not into a URL")
 
 
 def _manifest_of_another(store: Store) -> dict[str, Any] | None:

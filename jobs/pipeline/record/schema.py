@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.label.engine import AssetFacts
+from jobs.pipeline.record.facts import AssetFacts
 
 FORMAT_VERSION = 2
 """Of part files. Version 1 had lists of a fixed size."""
@@ -24,7 +24,6 @@ OK_STATUSES = ("ok", "no_face")
 IMAGE_FAILURES = ("decode_error", "unsupported", "too_large", "label_error", "crashed")
 STATUSES = (*OK_STATUSES, *IMAGE_FAILURES, "shard_error")
 
-DEFAULT_LANDMARKS = {"68": 68, "106": 106, "106_2d": 106, "134": 134}
 OBJECT_COLUMNS = ("mesh_pca", "mesh_extracted", "texture", "overlay")
 FILTERED = (
     "image_id", "shard", "key", "image_width", "image_height", "status", "n_faces", "face_index",
@@ -223,24 +222,15 @@ def _coefficient_columns(facts: AssetFacts) -> list[Column]:
 
 
 def _landmark_columns(facts: AssetFacts) -> list[Column]:
-    sizes = landmark_sizes(facts)
     points = [
         _list(f"ldm{name}", 2 * n, f"x, y of {n} landmarks", "px", "image pixels")
-        for name, n in sizes.items()
+        for name, n in facts.landmarks.items()
     ]
     visible = [
         _list(f"ldm{name}_visible", n, "is the landmark's vertex visible", of=pa.bool_())
-        for name, n in sizes.items()
+        for name, n in facts.landmarks.items()
     ]
     return [*points, *visible]
-
-
-def landmark_sizes(facts: AssetFacts) -> dict[str, int]:
-    """Points of each landmark set; the marching set has as many as the fixed one it starts from."""
-    known = dict(facts.landmarks)
-    if "106" in known:
-        known.setdefault("106_2d", known["106"])
-    return {name: known.get(name, size) for name, size in DEFAULT_LANDMARKS.items()}
 
 
 def _object_columns() -> list[Column]:

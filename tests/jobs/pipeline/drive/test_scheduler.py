@@ -39,7 +39,7 @@ from tests.support.fakes import (
     DyingAtStart,
     DyingPlanner,
     FailingPublisher,
-    FakeEngine,
+    FakeFactory,
     write_images,
 )
 
@@ -49,16 +49,16 @@ CONFIG = LabelConfig(assets="x", chunk_images=5, batch=4)
 
 
 def make_scheduler(
-    folder: Path, size: PoolSize, engine: Any = None, *, limit: int = 0, **options: Any
+    folder: Path, size: PoolSize, factory: Any = None, *, limit: int = 0, **options: Any
 ) -> Scheduler:
     paths = (str(folder / "in"), str(folder / "out"))
     config = dataclasses.replace(CONFIG, paths=paths, limit=limit)
-    engine = engine or FakeEngine()
-    run = open_run(config, engine)
+    factory = factory or FakeFactory()
+    run = open_run(config, factory.facts(config))
     return Scheduler(
         run.shards,
         Planner(config, run.schema, run.store, run.layout, run.read_options),
-        Assignment(config, engine, run.schema, run.store, run.layout, run.read_options, 1),
+        Assignment(config, factory, run.schema, run.store, run.layout, run.read_options, 1),
         size,
         limit=limit,
         **options,
@@ -137,9 +137,9 @@ def test_a_chunk_that_always_fails_is_given_up_and_the_rest_is_done(tmp_path: Pa
 @pytest.mark.parametrize("kind", ["full", "denied", "unavailable"])
 def test_lost_storage_stops_the_run(tmp_path: Path, kind: Any) -> None:
     write_images(tmp_path / "in" / "s", 20)
-    engine = FailingPublisher(StoreError(kind, "s3://b/x", "it is so"))
+    factory = FailingPublisher(StoreError(kind, "s3://b/x", "it is so"))
     with pytest.raises(StoppedEarly, match="s3://b/x: it is so"):
-        drive(make_scheduler(tmp_path, ONE, engine))
+        drive(make_scheduler(tmp_path, ONE, factory))
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_an_actor_that_cannot_be_built_stops_the_run(
 ) -> None:
     write_images(tmp_path / "in" / "s", 3)
     with pytest.raises(UserError, match=message):
-        drive(make_scheduler(tmp_path, ONE, FakeEngine(build_error=error)))
+        drive(make_scheduler(tmp_path, ONE, FakeFactory(build_error=error)))
 
 
 def test_actors_that_always_die_while_they_start_stop_the_run(tmp_path: Path) -> None:

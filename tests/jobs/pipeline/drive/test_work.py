@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from jobs.pipeline.drive.planning import ChunkOrder
 from jobs.pipeline.drive.work import Work
 from jobs.pipeline.record.chunks import Chunk
+from jobs.pipeline.record.orders import ChunkOrder
 from jobs.pipeline.shards import Shard
 
 SHARD = Shard("s", "/s.tar", "tar", 1, "e")

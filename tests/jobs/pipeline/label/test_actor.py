@@ -21,9 +21,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from jobs.pipeline.drive.planning import ChunkOrder, PendingShard, Planner
+from jobs.pipeline.drive.planning import PendingShard, Planner
 from jobs.pipeline.label.actor import Assignment, ChunkResult, LabelActor
 from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.orders import ChunkOrder
 from jobs.pipeline.record.partial import save_partial
 from jobs.pipeline.record.parts import decode_part
 from jobs.pipeline.record.rows import ImageRecord
@@ -37,8 +38,9 @@ from tests.support.fakes import (
     PLAIN,
     RAISES,
     TWO_FACES,
-    FakeEngine,
-    MeshEngine,
+    FakeFactory,
+    FunctionLabeler,
+    MeshFactory,
     fake_labeler,
     png,
     write_images,
@@ -50,17 +52,17 @@ CONFIG = LabelConfig(assets="x", chunk_images=4, batch=3)
 class Job:
     """One start of a run in this process."""
 
-    def __init__(self, tmp_path: Path, engine: Any = None, **options: Any) -> None:
+    def __init__(self, tmp_path: Path, factory: Any = None, **options: Any) -> None:
         paths = (str(tmp_path / "in"), str(tmp_path / "out"))
-        self.engine = engine or FakeEngine()
+        self.factory = factory or FakeFactory()
         self.config = dataclasses.replace(CONFIG, paths=paths, **options)
-        self.run: Run = open_run(self.config, self.engine)
+        self.run: Run = open_run(self.config, self.factory.facts(self.config))
         run = self.run
         self.planner = Planner(self.config, run.schema, run.store, run.layout, run.read_options)
         self.actor = LabelActor()
         self.actor.setup(
             Assignment(
-                self.config, self.engine, run.schema, run.store, run.layout, run.read_options, 2
+                self.config, self.factory, run.schema, run.store, run.layout, run.read_options, 2
             )
         )
 
@@ -111,18 +113,16 @@ def test_what_passes_through_the_driver_does_not_grow_with_the_chunk(tmp_path: P
     assert abs(sizes[0] - sizes[1]) < 50
 
 
-class LookingEngine(FakeEngine):
+class LookingFactory(FakeFactory):
     """Its labeler keeps what it is given, finds nothing, and needs a longer side of 64 pixels."""
 
     def __init__(self) -> None:
         self.seen: list[Photo] = []
 
     def build(self, config: LabelConfig, threads: int) -> Any:
-        return self
+        return FunctionLabeler(self.look, needed_side=64)
 
-    needed_side = 64
-
-    def __call__(self, photos: Sequence[Photo]) -> list[list[Any]]:
+    def look(self, photos: Sequence[Photo]) -> list[list[Any]]:
         self.seen += photos
         return [[] for _ in photos]
 
@@ -135,10 +135,10 @@ def test_large_jpegs_are_reduced_where_that_is_asked_for(tmp_path: Path, decode:
     picture.save(folder / "large.jpg")
     picture.save(folder / "large.png")
     picture.resize((96, 48)).save(folder / "small.jpg")
-    engine = LookingEngine()
-    job = Job(tmp_path, engine, decode=decode)
+    factory = LookingFactory()
+    job = Job(tmp_path, factory, decode=decode)
     job.finish()
-    large, png_, small = engine.seen
+    large, png_, small = factory.seen
     assert [(row["image_width"], row["image_height"]) for row in job.rows()] == [
         (256, 128),
         (256, 128),
@@ -215,14 +215,14 @@ def test_retry_failed_replaces_the_part_and_keeps_the_other_rows(tmp_path: Path)
     write_images(tmp_path / "in", 6, {1: TWO_FACES, 2: NO_FACE})
 
     @dataclass(frozen=True)
-    class Broken(FakeEngine):
+    class Broken(FakeFactory):
         def build(self, config: LabelConfig, threads: int) -> Any:
             def labeler(images: Sequence[np.ndarray]) -> list[list[Any]]:
                 if any(image[1, 1, 0] == 3 for image in images):
                     raise RuntimeError("a bug")
                 return fake_labeler(images)
 
-            return labeler
+            return FunctionLabeler(labeler)
 
     Job(tmp_path, Broken()).finish()
     before = Job(tmp_path).rows()
@@ -298,7 +298,7 @@ def test_a_shard_cut_short_is_labelled_as_far_as_it_goes_and_again_when_it_is_wh
 
 def test_objects_are_published_and_named_with_their_digests(tmp_path: Path) -> None:
     write_images(tmp_path / "in" / "s", 3, {1: TWO_FACES})
-    job = Job(tmp_path, MeshEngine(), meshes="both", mesh_format="ply", textures="png")
+    job = Job(tmp_path, MeshFactory(), meshes="both", mesh_format="ply", textures="png")
     job.finish()
     rows = job.rows()
     assert len(rows) == 4
@@ -316,7 +316,7 @@ def test_objects_are_published_and_named_with_their_digests(tmp_path: Path) -> N
 
 def test_objects_of_another_driver_are_kept_with_their_own_digest(tmp_path: Path) -> None:
     write_images(tmp_path / "in" / "s", 1)
-    job = Job(tmp_path, MeshEngine(), meshes="pca", mesh_format="obj")
+    job = Job(tmp_path, MeshFactory(), meshes="pca", mesh_format="obj")
     job.run.store.publish("meshes/s/img0000.png_0.obj", b"theirs")
     job.finish()
     [row] = job.rows()
@@ -336,7 +336,7 @@ def test_objects_come_before_the_part_that_names_them(
         return done
 
     write_images(tmp_path / "in" / "s", 3)
-    job = Job(tmp_path, MeshEngine(), meshes="pca")
+    job = Job(tmp_path, MeshFactory(), meshes="pca")
     monkeypatch.setattr(Store, "publish_new", recording)
     job.finish()
     assert published == ["meshes"] * 3 + ["annotations"]
@@ -349,7 +349,7 @@ def test_a_failed_object_fails_the_chunk_and_commits_nothing(
         raise ValueError("no such format")
 
     write_images(tmp_path / "in", 2)
-    job = Job(tmp_path, MeshEngine(), meshes="pca")
+    job = Job(tmp_path, MeshFactory(), meshes="pca")
     monkeypatch.setattr("tddfa3.drawing.mesh.encode_mesh", failing)
     [order] = job.orders()
     with pytest.raises(ValueError, match="no such format"):
@@ -358,7 +358,7 @@ def test_a_failed_object_fails_the_chunk_and_commits_nothing(
 
 
 @dataclass(frozen=True)
-class Held(MeshEngine):
+class Held(MeshFactory):
     """Its labeler stops before the image of shade ``at``, until ``go`` is set."""
 
     at: int = 4
@@ -376,7 +376,7 @@ class Held(MeshEngine):
             self.calls.extend(int(image[1, 1, 0]) for image in images)
             return labeler(images)
 
-        return held_labeler
+        return FunctionLabeler(held_labeler)
 
 
 def test_what_is_done_of_an_unfinished_chunk_is_kept_and_not_done_again(tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ def test_two_chunks_at_once_share_the_networks_one_at_a_time(tmp_path: Path) -> 
     inside: list[int] = []
 
     @dataclass(frozen=True)
-    class Watching(FakeEngine):
+    class Watching(FakeFactory):
         def build(self, config: LabelConfig, threads: int) -> Any:
             def labeler(images: Sequence[np.ndarray]) -> list[list[Any]]:
                 inside.append(1)
@@ -450,7 +450,7 @@ def test_two_chunks_at_once_share_the_networks_one_at_a_time(tmp_path: Path) -> 
                 inside.append(-1)
                 return labelled
 
-            return labeler
+            return FunctionLabeler(labeler)
 
     write_images(tmp_path / "in", 40)
     job = Job(tmp_path, Watching())

@@ -145,3 +145,18 @@ def test_every_field_has_a_role_and_a_help_text() -> None:
 def test_actor_ranges_read_back(text: str, pair: tuple[int, int | None]) -> None:
     assert ActorRange.parse(text) == pair
     assert str(ActorRange.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"s3_endpoint": "https://user:hunter2@host"},
+        {"ray_address": "ray://user:hunter2@host:10001"},
+        {"paths": ("s3://user:hunter2@bucket/x", "out")},
+        {"paths": ("in", "s3://key:hunter2@bucket/x")},
+    ],
+)
+def test_secrets_in_urls_are_refused_and_not_repeated(change: dict[str, Any]) -> None:
+    with pytest.raises(UserError) as error:
+        check(LabelConfig(**{"paths": ("in", "out"), **change}))
+    assert "hunter2" not in str(error.value)

@@ -27,9 +27,9 @@ from jobs.pipeline.record.parts import (
 from jobs.pipeline.record.rows import ImageRecord, count, image_rows, png, to_table
 from jobs.pipeline.record.schema import FILTERED, LabelSchema, columns, list_lengths, read_metadata
 from jobs.pipeline.storage.store import Store
-from tests.support.fakes import FakeEngine, fake_face
+from tests.support.fakes import FakeFactory, fake_face
 
-FACTS = FakeEngine().facts(LabelConfig())
+FACTS = FakeFactory().facts(LabelConfig())
 SCHEMA = LabelSchema(FACTS, "f" * 64, {"tddfa3": "0"})
 VERSION = re.escape(pa.__version__)
 IMAGE = np.zeros((4, 6, 3), np.uint8)

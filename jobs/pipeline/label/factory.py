@@ -1,56 +1,50 @@
-"""What the job needs of the library: the facts about its assets, and a labeler built from them.
+"""What the job needs of the library: facts about the assets, and a labeler built from them.
 
-The job sees the library through these two calls only, so that its own machinery is tested with
+Nothing else of the library labels anything for the job, so its own machinery is tested with
 labelers that crash, hang or do nothing.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.storage.asset_cache import local_bundle
 from tddfa3.errors import UnavailableError, UserError
 
-COEFFICIENTS = ("id", "exp", "alb", "angle", "sh", "trans")
+if TYPE_CHECKING:
+    from tddfa3.face import Face
+    from tddfa3.images.photo import Photo
 
 
-@dataclass(frozen=True)
-class AssetFacts:
-    """What of the assets reaches the schema and the manifest."""
+class Labeler(Protocol):
+    """What labels images in an actor; :class:`tddfa3.labeler.FaceLabeler` is one."""
 
-    name: str
-    digest: str
-    source: str = ""
-    licence: str = ""
-    files: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    coefficients: Mapping[str, int] = field(
-        default_factory=lambda: dict(zip(COEFFICIENTS, (80, 64, 80, 3, 27, 3), strict=True))
-    )
-    landmarks: Mapping[str, int] = field(default_factory=lambda: {"68": 68, "106": 106, "134": 134})
-    part_names: tuple[str, ...] = ()
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-    """Options of the config that were left to the assets (auto), and what these choose."""
+    @property
+    def computed_with(self) -> Mapping[str, str]:
+        """Device, engine and the like: what every part file says of how it was made."""
+
+    @property
+    def needed_side(self) -> int | None:
+        """Longer side, in pixels, that images may be reduced to; None: they may not be."""
+
+    def __call__(self, images: Sequence[Photo], /) -> list[list[Face]]:
+        """Per image its faces. Whatever it raises is tried again, image by image."""
 
 
-Labeler = Any
-"""``labeler(photos: Sequence[tddfa3.images.photo.Photo]) -> list[list[tddfa3.face.Face]]``; with
-``--decode reduced`` its ``needed_side`` says how far they may be reduced."""
-
-
-class Engine(Protocol):
-    """Picklable; ``facts`` runs in the driver, ``build`` in every actor."""
+class LabelerFactory(Protocol):
+    """Picklable: ``facts`` is called in the driver, ``build`` in every actor."""
 
     def facts(self, config: LabelConfig) -> AssetFacts: ...
 
     def build(self, config: LabelConfig, threads: int) -> Labeler: ...
 
 
-class FaceEngine:
-    """The real one: :class:`tddfa3.labeler.FaceLabeler` on the bundle of ``--assets``."""
+class FaceLabelerFactory:
+    """Builds :class:`tddfa3.labeler.FaceLabeler` on the bundle of ``--assets``."""
 
     def facts(self, config: LabelConfig) -> AssetFacts:
         """Reads the bundle's description (no weights) and refuses what it cannot do."""
