@@ -28,9 +28,13 @@ from jobs.pipeline.shards import ReadOptions, Shard, list_shards
 from jobs.pipeline.storage.store import Store, parse_url
 from tddfa3.errors import UserError
 
-# What pixels and numbers go through: another version of it may give other last digits.
-_NUMERIC = ("numpy", "opencv-python-headless", "pillow", "torch", "torchvision")
-_PACKAGES = (*_NUMERIC, "pyarrow", "ray")
+COMPUTING = (
+    "numba", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "scipy", "torch",
+)  # fmt: skip
+"""What pixels and numbers go through: another version of it may give other last digits. nvdiffrast
+is left out: actors may have it where the driver, which writes this down, has no GPU."""
+_PACKAGES = (*COMPUTING, "pyarrow", "ray")
+_VERSION_OF = "version of "
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def fingerprint_fields(config: LabelConfig, facts: AssetFacts) -> dict[str, Any]
         **{name: list(v) if isinstance(v, tuple) else v for name, v in rows.items()},
         "inputs": sorted("://".join(parse_url(given)) for given in config.inputs),
         "assets": facts.digest,
-        **{f"version of {name}": version for name, version in versions(_NUMERIC).items()},
+        **{_VERSION_OF + name: version for name, version in versions(COMPUTING).items()},
     }
 
 
@@ -192,6 +196,9 @@ def _manifest_of_another(store: Store) -> dict[str, Any] | None:
 
 def _refuse_difference(kept: Mapping[str, Any], now: Mapping[str, Any], store: Store) -> None:
     for name in sorted({*kept, *now}):
+        if name.startswith(_VERSION_OF) and not (name in kept and name in now):
+            # Begun when other packages were known to compute labels: nothing to compare with.
+            continue
         if kept.get(name) != now.get(name):
             raise UserError(
                 f"{store.url} holds a run with {_shown(name, kept.get(name))}, but this command "
@@ -203,7 +210,7 @@ def _refuse_difference(kept: Mapping[str, Any], now: Mapping[str, Any], store: S
 def _shown(name: str, value: Any) -> str:
     text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     labels = {"inputs": "INPUT", "assets": "assets of digest"}
-    shown = name if name.startswith("version of ") else labels.get(name) or option_name(name)
+    shown = name if name.startswith(_VERSION_OF) else labels.get(name) or option_name(name)
     return f"{shown} {text or 'none'}"
 
 

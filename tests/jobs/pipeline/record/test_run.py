@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib.metadata
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import pytest
 
 from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.layout import MANIFEST
-from jobs.pipeline.record.run import Run, config_of, open_run, read_manifest
+from jobs.pipeline.record.run import COMPUTING, Run, config_of, open_run, read_manifest
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 from tests.support.fakes import FakeFactory, write_images
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture
@@ -214,3 +218,47 @@ def test_of_two_first_starts_one_creates_the_manifest(
     manifest = read_manifest(run.store)
     assert manifest is not None
     assert manifest["created"] == "earlier"
+
+
+def test_a_run_begun_with_another_list_of_computing_packages_goes_on(config: LabelConfig) -> None:
+    run = opened(config)
+    manifest = read_manifest(run.store)
+    assert manifest is not None
+    fields = manifest["fingerprint_fields"]
+    del fields["version of onnxruntime"]
+    fields["version of something-else"] = "1.0"
+    run.store.publish(MANIFEST, json.dumps(manifest).encode())
+    assert opened(config).resumed
+
+
+def source_of(module: str) -> Path | None:
+    path = ROOT.joinpath(*module.split("."))
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+
+
+def imported_by(*names: str) -> set[str]:
+    """Top-level names of what modules of ours import, in functions too, and so on."""
+    todo, seen, others = list(names), set[Path](), set[str]()
+    while todo:
+        name = todo.pop()
+        source = source_of(name)
+        if source is None:
+            others.add(name.partition(".")[0])
+        elif source not in seen:
+            seen.add(source)
+            for node in ast.walk(ast.parse(source.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module:
+                    modules = [f"{node.module}.{alias.name}" for alias in node.names]
+                    todo += [node.module, *filter(source_of, modules)]
+                elif isinstance(node, ast.Import):
+                    todo += [alias.name for alias in node.names]
+    return others - sys.stdlib_module_names
+
+
+def test_the_fingerprint_has_all_that_computes() -> None:
+    """What the labeler and the decoder import, but for those that only read files or run elsewhere
+    than where the manifest is written."""
+    used = imported_by("tddfa3.labeler", "tddfa3.drawing.draw", "jobs.pipeline.label.decode")
+    packages = importlib.metadata.packages_distributions()
+    computing = {name for module in used for name in packages.get(module, [module])}
+    assert computing - {"safetensors", "nvdiffrast"} == set(COMPUTING)
