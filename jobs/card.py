@@ -6,9 +6,7 @@ The label job writes it at its end; ``python -m jobs.card OUTPUT`` writes it aga
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -17,12 +15,11 @@ import pyarrow as pa
 import tyro
 
 from jobs.pipeline.output.compacting import merged
-from jobs.pipeline.output.reading import DONE, LabelledRun, Progress, exit_code
+from jobs.pipeline.output.reading import DONE, Counts, LabelledRun, exit_code
 from jobs.pipeline.record.config import field_names, option_name
 from jobs.pipeline.record.layout import CARD, COMPACTION
-from jobs.pipeline.record.parts import read_about, read_part
+from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.record.schema import Column, columns, type_name
-from jobs.pipeline.storage.store import Entry
 from tddfa3.errors import UserError
 
 SAMPLED_PARTS = 64
@@ -87,24 +84,14 @@ pitch down and roll counter-clockwise are positive; AFLW2000 has all three the o
 
 
 @dataclass
-class Counts:
-    """Sums over all part files, as their footers state them."""
+class CardCounts(Counts):
+    """And what the labels were computed with."""
 
-    images: int = 0
-    faces: int = 0
-    shard_errors: int = 0
-    status: Counter[str] = field(default_factory=Counter)
     computed_with: dict[str, str] = field(default_factory=dict)
-    """Devices and rasterizers, as far as the parts name them."""
 
     def add(self, about: Mapping[str, Any]) -> None:
-        """``about``: what one part file says about itself."""
-        counts = about["counts"]
+        super().add(about)
         self.computed_with = merged([self.computed_with, about.get("computed_with", {})])
-        self.images += counts["images"]
-        self.faces += counts["faces"]
-        self.shard_errors += counts["shard_errors"]
-        self.status.update(counts["status"])
 
 
 def write_card(url: str, *, s3_endpoint: str | None = None, rel: str = CARD) -> str:
@@ -140,17 +127,12 @@ def card(run: LabelledRun) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def count_parts(run: LabelledRun) -> Counts:
+def count_parts(run: LabelledRun) -> CardCounts:
     """A small read per part file; superseded shards are left out, as in the views."""
-    counts = Counts()
-
-    def footer(part: Entry) -> dict[str, Any]:
-        return read_about(run.store, part.rel, part.size)
-
-    with ThreadPoolExecutor(_PARALLEL_READS, thread_name_prefix="footers") as pool:
-        for about in pool.map(footer, run.parts):
-            if about.get("chunk", {}).get("shard") not in run.superseded:
-                counts.add(about)
+    counts = CardCounts()
+    for about in run.footers():
+        if about.get("chunk", {}).get("shard") not in run.superseded:
+            counts.add(about)
     return counts
 
 
@@ -171,7 +153,7 @@ def _type_text(column: Column) -> str:
     return f"{type_name(column.type.value_type)} [{column.length}]"
 
 
-def _front_matter(run: LabelledRun, counts: Counts) -> str:
+def _front_matter(run: LabelledRun, counts: CardCounts) -> str:
     size = next((name for most, name in _SIZES if counts.faces < most), "n>1B")
     return "\n".join(
         [
@@ -190,7 +172,7 @@ def _front_matter(run: LabelledRun, counts: Counts) -> str:
     )
 
 
-def _summary(run: LabelledRun, counts: Counts) -> str:
+def _summary(run: LabelledRun, counts: CardCounts) -> str:
     created = (run.manifest or {}).get("created", "")[:10]
     version = run.about["versions"].get("tddfa3", "")
     text = (
@@ -200,9 +182,9 @@ def _summary(run: LabelledRun, counts: Counts) -> str:
         "method is that of 3DDFA-V3 (CVPR 2024). The labels are predictions; the quality columns "
         "tell which to trust."
     )
-    progress = run.progress()
-    if isinstance(progress, Progress) and not progress.finished:
-        text += f"\n\n**Not finished**: {progress} are committed."
+    so_far = run.completeness()
+    if so_far is not None and not so_far.finished:
+        text += f"\n\n**Not finished**: {so_far} are committed."
     if run.store.exists(COMPACTION):
         text += (
             "\n\nThe rows are sorted by shard, key and face. Meshes, textures and overlays are not "
@@ -211,11 +193,11 @@ def _summary(run: LabelledRun, counts: Counts) -> str:
     return text
 
 
-def _counts_section(run: LabelledRun, counts: Counts) -> str:
+def _counts_section(run: LabelledRun, counts: CardCounts) -> str:
     size = sum(part.size for part in run.parts)
     lines = ["## How many", "", "| | |", "|---|---|"]
     lines += [f"| images | {counts.images:,} |"]
-    lines += [f"| images with status `{s}` | {n:,} |" for s, n in sorted(counts.status.items())]
+    lines += [f"| images with status `{s}` | {n:,} |" for s, n in sorted(counts.statuses.items())]
     lines += [f"| faces | {counts.faces:,} |"]
     if counts.shard_errors:
         lines += [f"| shards that could not be read in full | {counts.shard_errors:,} |"]
@@ -249,7 +231,7 @@ def _part_table(names: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _config_table(run: LabelledRun, counts: Counts) -> str:
+def _config_table(run: LabelledRun, counts: CardCounts) -> str:
     config = (run.manifest or {}).get("config", {})
     lines = ["| option | value |", "|---|---|"]
     for name in field_names("rows"):
@@ -276,7 +258,7 @@ def _citation(run: LabelledRun) -> str:
     return f"{_CITATION}\n{_CITATION_BFM}" if _holds_bfm(run) else _CITATION
 
 
-def _rasterizer_licence(counts: Counts) -> str:
+def _rasterizer_licence(counts: CardCounts) -> str:
     nvdiffrast = "**nvdiffrast** (Nvidia Source Code License: **non-commercial** use only)"
     if "nvdiffrast" in counts.computed_with.get("rasterizer", ""):
         return (
@@ -296,7 +278,7 @@ _BFM_LICENCE = (
 )
 
 
-def _licences(run: LabelledRun, counts: Counts) -> str:
+def _licences(run: LabelledRun, counts: CardCounts) -> str:
     facts = run.facts
     assets = run.about["assets"]
     licence = facts.licence or assets["licence"]

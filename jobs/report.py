@@ -188,7 +188,7 @@ def context(
     missing: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
     """What the template gets."""
-    progress = run.progress()
+    progress = run.completeness()
     manifest = run.manifest or {}
     unread = [
         (name[0], picture.unread) for name, picture in collected.pictures.items() if picture.unread

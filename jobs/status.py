@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import tyro
 
 from jobs.pipeline.drive.progress import duration
-from jobs.pipeline.output.ledger import Counts, footers, ledgers, open_output
-from jobs.pipeline.output.reading import exit_code
+from jobs.pipeline.output.ledger import footers, ledgers, shards_not_listed
+from jobs.pipeline.output.reading import Counts, LabelledRun, exit_code
 from jobs.pipeline.record.layout import LOGS
 from jobs.pipeline.record.schema import OK_STATUSES
 from jobs.pipeline.storage.store import Store
@@ -93,28 +93,27 @@ def read_status(url: str, s3_endpoint: str | None = None) -> Status:
         UserError: no run there.
         StoreError: the storage failed.
     """
-    store, manifest = open_output(url, s3_endpoint)
-    status = Status(url, shards=manifest["input"]["shards"])
+    run = LabelledRun(url, s3_endpoint=s3_endpoint)
+    status = Status(url)
     counts = Counts()
-    for shard in ledgers(store, manifest):
+    for shard in ledgers(run):
         status.shards_listed += 1
         status.chunks += len(shard.chunks)
         status.chunks_done += len(shard.chunks) - len(shard.missing)
         status.images += shard.images
         if shard.error is not None:
             status.shard_errors.append(f"{shard.id}: {shard.error}")
-        for about in footers(store, shard):
+        for about in footers(run, shard):
             if isinstance(about, UserError):
                 status.unreadable_parts.append(str(about))
             else:
-                counts.add(about["counts"])
+                counts.add(about)
     status.images_done, status.faces = counts.images, counts.faces
     status.statuses = dict(sorted(counts.statuses.items()))
     status.failed = sum(n for s, n in status.statuses.items() if s not in OK_STATUSES)
-    limit = manifest["config"]["limit"]
-    if limit and status.images >= limit:
-        status.shards = status.shards_listed
-    _read_log(store, status)
+    left = shards_not_listed(run, status.shards_listed, status.images)
+    status.shards = status.shards_listed + left
+    _read_log(run.store, status)
     return status
 
 

@@ -17,9 +17,9 @@ from typing import Annotated
 
 import tyro
 
-from jobs.pipeline.output.ledger import ledgers, open_output
+from jobs.pipeline.output.ledger import ledgers, shards_not_listed
 from jobs.pipeline.output.proof import Proof, Prover
-from jobs.pipeline.output.reading import exit_code
+from jobs.pipeline.output.reading import LabelledRun, exit_code
 from tddfa3.errors import UserError
 
 PROVED, CONTRADICTED, INCOMPLETE = 0, 1, 3
@@ -70,16 +70,14 @@ def verify(url: str, s3_endpoint: str | None = None, *, digests: bool = True) ->
         UserError: no run there.
         StoreError: the storage failed.
     """
-    store, manifest = open_output(url, s3_endpoint)
-    prover = Prover(store, digests=digests)
+    run = LabelledRun(url, s3_endpoint=s3_endpoint)
+    prover = Prover(run.store, digests=digests)
     listed = 0
-    for shard in ledgers(store, manifest):
+    for shard in ledgers(run):
         prover.add(shard)
         listed += 1
     proof = prover.finish()
-    limit = manifest["config"]["limit"]
-    enough = limit and proof.images_listed >= limit
-    return proof, 0 if enough else max(0, manifest["input"]["shards"] - listed)
+    return proof, shards_not_listed(run, listed, proof.images_listed)
 
 
 def _lines(proof: Proof, unlisted: int) -> list[str]:

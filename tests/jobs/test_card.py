@@ -67,7 +67,7 @@ def test_the_basel_face_model_is_named_where_it_may_be_in_the_assets(output: Pat
 
 def test_the_rasterizer_is_named_with_its_licence(output: Path) -> None:
     assert "| rasterizer | cpu |" in card.card(LabelledRun(str(output)))
-    counts = card.Counts(computed_with={"rasterizer": "cpu"})
+    counts = card.CardCounts(computed_with={"rasterizer": "cpu"})
     assert card._rasterizer_licence(counts).startswith("Triangles were drawn by tddfa3's own")
     part = {"counts": {"images": 1, "faces": 1, "shard_errors": 0, "status": {"ok": 1}}}
     counts.add(part | {"computed_with": {"rasterizer": "nvdiffrast"}})

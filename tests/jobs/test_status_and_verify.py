@@ -161,4 +161,8 @@ def test_no_run_is_exit_code_2(
     program: Callable[[list[str]], int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert program([str(tmp_path)]) == 2
-    assert "no run there" in capsys.readouterr().err
+    assert "not an output of jobs.label" in capsys.readouterr().err
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a.parquet").write_bytes(b"part files alone are not a run")
+    assert program([str(tmp_path)]) == 2
+    assert "no run there (_run/manifest.json is missing)" in capsys.readouterr().err

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -20,14 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from jobs.pipeline.output.reading import LabelledRun
+from jobs.pipeline.output.reading import LabelledRun, in_parallel
 from jobs.pipeline.record.layout import ANNOTATIONS
-from jobs.pipeline.record.parts import encode_part, read_about, read_part
+from jobs.pipeline.record.parts import encode_part, read_part
 from jobs.pipeline.record.rows import count
 from jobs.pipeline.record.schema import FORMAT_VERSION, METADATA_KEY, read_metadata
-from jobs.pipeline.storage.store import Entry, Store
+from jobs.pipeline.storage.store import Store
 
-PARALLEL_READS = 16
 ROWS_PER_GROUP = 8192
 """About 30 MB: a reader's unit of work, and of what it can leave out."""
 _SORTED_BY = ("shard", "key", "face_index")
@@ -108,22 +106,18 @@ def encode(table: pa.Table) -> memoryview:
 
 def _shards(run: LabelledRun) -> list[ShardParts]:
     """Parts by shard, sorted by the shard's id (a folder's name is its escaped form)."""
-    with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="footers") as pool:
-        about = pool.map(lambda part: _shard_and_rows(run.store, part), run.parts)
-        found: dict[str, list[tuple[str, int]]] = {}
-        for part, (shard, rows) in zip(run.parts, about, strict=True):
-            found.setdefault(shard, []).append((part.rel, rows))
+    found: dict[str, list[tuple[str, int]]] = {}
+    for part, about in zip(run.parts, run.footers(), strict=True):
+        found.setdefault(about["chunk"]["shard"], []).append((part.rel, _rows(about["counts"])))
     return [
         ShardParts(shard, tuple(rel for rel, _ in parts), sum(rows for _, rows in parts))
         for shard, parts in sorted(found.items())
     ]
 
 
-def _shard_and_rows(store: Store, part: Entry) -> tuple[str, int]:
-    about = read_about(store, part.rel, part.size)
-    counts = about["counts"]
+def _rows(counts: Mapping[str, Any]) -> int:
     without_face = counts["images"] - counts["status"].get("ok", 0)
-    return about["chunk"]["shard"], counts["faces"] + without_face + counts["shard_errors"]
+    return int(counts["faces"] + without_face + counts["shard_errors"])
 
 
 def _groups(shards: Sequence[ShardParts], most: int) -> Iterator[tuple[Any, ...]]:
@@ -189,8 +183,7 @@ def _bounds(keys: pa.ChunkedArray, piece: int, pieces: int) -> tuple[int, int]:
 
 
 def _read_all(store: Store, parts: Sequence[str]) -> list[pa.Table]:
-    with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="parts") as pool:
-        return list(pool.map(lambda rel: read_part(store, rel), parts))
+    return list(in_parallel(lambda rel: read_part(store, rel), parts))
 
 
 def _metadata(tables: Sequence[pa.Table], table: pa.Table) -> dict[bytes, bytes]:

@@ -1,23 +1,19 @@
-"""What an output should hold against what it holds, shard by shard, from storage alone."""
+"""What a run should hold against what it holds, shard by shard, from storage alone."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from jobs.pipeline.output.reading import LabelledRun, in_parallel
 from jobs.pipeline.record.chunks import Chunk, first_images
 from jobs.pipeline.record.index import KEY, KeptIndex, load_index
 from jobs.pipeline.record.layout import INDEX_FOLDER, MANIFEST, Layout
-from jobs.pipeline.record.parts import UnreadableError, read_about, read_schema
-from jobs.pipeline.record.run import read_manifest
+from jobs.pipeline.record.parts import UnreadableError, read_schema
 from jobs.pipeline.storage.store import Entry, Store, StoreError
 from tddfa3.errors import UserError
-
-PARALLEL = 16
 
 
 @dataclass
@@ -56,34 +52,15 @@ class ShardLedger:
         return sorted(set(self.parts) - expected)
 
 
-@dataclass
-class Counts:
-    """Sums of what part files say about themselves."""
+def ledgers(run: LabelledRun) -> Iterator[ShardLedger]:
+    """Of every shard that has been listed, in the order in which a run takes them.
 
-    images: int = 0
-    faces: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    shard_errors: int = 0
-
-    def add(self, counts: dict[str, Any]) -> None:
-        self.images += counts["images"]
-        self.faces += counts["faces"]
-        self.statuses.update(counts["status"])
-        self.shard_errors += counts["shard_errors"]
-
-
-def open_output(url: str, s3_endpoint: str | None) -> tuple[Store, dict[str, Any]]:
-    """An output and its manifest. Raises UserError when there is no run."""
-    store = Store.open(url, s3_endpoint=s3_endpoint)
-    manifest = read_manifest(store)
-    if manifest is None:
-        raise UserError(f"{url}: no run there ({MANIFEST} is missing)")
-    return store, manifest
-
-
-def ledgers(store: Store, manifest: dict[str, Any]) -> Iterator[ShardLedger]:
-    """Of every shard that has been listed, in the order in which a run takes them."""
-    config, layout = manifest["config"], Layout.of(manifest)
+    Raises:
+        UserError: the output has no manifest, which tells what it should hold.
+    """
+    if run.manifest is None:
+        raise UserError(f"{run.store.url}: no run there ({MANIFEST} is missing)")
+    config, store, layout = run.manifest["config"], run.store, run.layout
     limits = config["chunk_images"], config["chunk_bytes"]
     left = config["limit"] or None
     for shard_id in _shard_ids(store):
@@ -100,17 +77,26 @@ def ledgers(store: Store, manifest: dict[str, Any]) -> Iterator[ShardLedger]:
         yield ShardLedger(layout, index, chunks, parts, error)
 
 
-def footers(store: Store, shard: ShardLedger) -> Iterator[dict[str, Any] | UserError]:
+def shards_not_listed(run: LabelledRun, listed: int, images: int) -> int:
+    """Shards of the input of which nothing is known yet, with ``listed`` of ``images`` known."""
+    if run.manifest is None:
+        return 0
+    limit = run.manifest["config"]["limit"]
+    if limit and images >= limit:
+        return 0
+    return max(0, run.manifest["input"]["shards"] - listed)
+
+
+def footers(run: LabelledRun, shard: ShardLedger) -> Iterator[dict[str, Any] | UserError]:
     """What each part file of a shard says about itself, or why it can't be read."""
 
     def read(entry: Entry) -> dict[str, Any] | UserError:
         try:
-            return read_about(store, entry.rel, entry.size)
+            return run.about_part(entry)
         except (StoreError, UnreadableError) as error:
             return error
 
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="footers") as pool:
-        yield from pool.map(read, shard.parts.values())
+    return in_parallel(read, shard.parts.values())
 
 
 def _shard_ids(store: Store) -> list[str]:
@@ -120,5 +106,4 @@ def _shard_ids(store: Store) -> list[str]:
         metadata = read_schema(store, entry.rel, entry.size).metadata
         return str(json.loads(metadata[KEY])["shard"]["id"])
 
-    with ThreadPoolExecutor(PARALLEL, thread_name_prefix="indexes") as pool:
-        return sorted(pool.map(read, store.list(INDEX_FOLDER)))
+    return sorted(in_parallel(read, store.list(INDEX_FOLDER)))

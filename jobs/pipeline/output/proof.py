@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.output.ledger import PARALLEL, ShardLedger
+from jobs.pipeline.output.ledger import ShardLedger
+from jobs.pipeline.output.reading import in_parallel
 from jobs.pipeline.record.chunks import Chunk
 from jobs.pipeline.record.layout import ANNOTATIONS, OBJECT_FOLDERS
 from jobs.pipeline.record.parts import UnreadableError, read_part
@@ -93,11 +93,10 @@ class Prover:
         referenced: set[str] = set()
         all_read = True
         there = [chunk for chunk in shard.chunks if shard.layout.part(chunk) in shard.parts]
-        with ThreadPoolExecutor(PARALLEL, thread_name_prefix="proof") as pool:
-            for checked in pool.map(lambda chunk: self._part(shard, chunk), there):
-                self._take(checked)
-                referenced |= checked.objects
-                all_read = all_read and checked.rows_known
+        for checked in in_parallel(lambda chunk: self._part(shard, chunk), there):
+            self._take(checked)
+            referenced |= checked.objects
+            all_read = all_read and checked.rows_known
         self._folders |= {shard.layout.annotations(shard.id), *shard.layout.objects(shard.id)}
         if all_read and not shard.missing:
             self._find_orphans(shard, referenced)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.record.index import KEY as INDEX_KEY
-from jobs.pipeline.record.index import PARALLEL_LOADS
 from jobs.pipeline.record.layout import (
     ANNOTATIONS,
     COMPACTION,
@@ -37,14 +37,17 @@ DONE, UNUSABLE, INCOMPLETE, STOPPED = 0, 2, 3, 4
 """Exit codes of the programs that read: done; bad usage or input; done, but something that was
 named could not be read; the storage failed."""
 
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 _SUFFIX = ".parquet"
+_PARALLEL = 16
 # One small request per shard tells whether its chunks are all there; with more shards than this
 # it would take longer than the query that follows.
 MOST_SHARDS_COUNTED = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Completeness:
     """Committed part files against those that there will be; ``parts_expected`` is None where
     counting would take too long."""
 
@@ -65,8 +68,29 @@ class Progress:
         return f"{self.parts} of {self.parts_expected} part files"
 
 
+@dataclass
+class Counts:
+    """Sums of what part files say about themselves."""
+
+    images: int = 0
+    faces: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    shard_errors: int = 0
+
+    def add(self, about: Mapping[str, Any]) -> None:
+        """``about``: what one part file says about itself."""
+        counts = about["counts"]
+        self.images += counts["images"]
+        self.faces += counts["faces"]
+        self.statuses.update(counts["status"])
+        self.shard_errors += counts["shard_errors"]
+
+
 class LabelledRun:
-    """An output, as it is now: part files committed later are not seen.
+    """An output of the label job, finished or still growing, or a compaction of one.
+
+    Attributes:
+        manifest: None for a folder that holds part files alone.
 
     Raises:
         UserError: there is no output of the label job at ``url``.
@@ -77,16 +101,18 @@ class LabelledRun:
         self.store = Store.open(url, s3_endpoint=s3_endpoint)
         self.manifest: dict[str, Any] | None = read_manifest(self.store)
         self.layout = Layout.of(self.manifest)
-        self.parts: tuple[Entry, ...] = tuple(
-            entry for entry in self.store.list(ANNOTATIONS) if entry.rel.endswith(_SUFFIX)
-        )
         if self.manifest is None and not self.parts:
             raise UserError(
                 f"{url}: not an output of jobs.label ({MANIFEST} and {ANNOTATIONS}/ are missing)"
             )
 
     def __repr__(self) -> str:
-        return f"LabelledRun({self.store.url!r}, {len(self.parts)} parts)"
+        return f"LabelledRun({self.store.url!r})"
+
+    @cached_property
+    def parts(self) -> tuple[Entry, ...]:
+        """All part files, as they are when this is first asked for; later ones are not seen."""
+        return tuple(e for e in self.store.list(ANNOTATIONS) if e.rel.endswith(_SUFFIX))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -131,17 +157,25 @@ class LabelledRun:
         marks = self.store.list(SUPERSEDED)
         return tuple(sorted(json.loads(self.store.read(mark.rel))["shard"] for mark in marks))
 
-    def footers(self) -> Iterator[dict[str, Any]]:
-        """What each part says about itself, in the order of ``parts``; a small read each."""
-        for part in self.parts:
-            yield read_about(self.store, part.rel, part.size)
+    def about_part(self, part: Entry) -> dict[str, Any]:
+        """What one part file says about itself: a small read.
 
-    def progress(self) -> Progress | None:
+        Raises:
+            UnreadableError: it is damaged, or of a later version.
+            StoreError: it is gone, or the storage failed.
+        """
+        return read_about(self.store, part.rel, part.size)
+
+    def footers(self) -> Iterator[dict[str, Any]]:
+        """:meth:`about_part` of all, in the order of ``parts``."""
+        return in_parallel(self.about_part, self.parts)
+
+    def completeness(self) -> Completeness | None:
         """How much is committed; None where nothing tells how much there will be."""
         compaction = self.store.read_or_none(COMPACTION)
         if compaction is not None:
             expected = len(json.loads(compaction)["files"])
-            return Progress(1, 1, len(self.parts), expected)
+            return Completeness(1, 1, len(self.parts), expected)
         if self.manifest is None:
             return None
         shards = self.manifest["input"]["shards"]
@@ -149,27 +183,32 @@ class LabelledRun:
         limit = self._kept("config", {}).get("limit", 0)
         if limit:
             images = sum(about["counts"]["images"] for about in self.footers())
-            return Progress(1, 1, len(self.parts), len(self.parts) + (images < limit))
+            return Completeness(1, 1, len(self.parts), len(self.parts) + (images < limit))
         if len(indexes) > MOST_SHARDS_COUNTED or len(indexes) < shards:
-            return Progress(len(indexes), shards, len(self.parts), None)
-        return Progress(len(indexes), shards, len(self.parts), self._expected(indexes))
+            return Completeness(len(indexes), shards, len(self.parts), None)
+        return Completeness(len(indexes), shards, len(self.parts), self._expected(indexes))
 
     def _expected(self, indexes: Sequence[Entry]) -> int:
         """Part files there will be: one per chunk, one per shard that could not be read in full."""
-        with ThreadPoolExecutor(PARALLEL_LOADS, thread_name_prefix="index") as pool:
-            about = pool.map(lambda e: read_schema(self.store, e.rel, e.size).metadata, indexes)
-            kept = [json.loads(metadata[INDEX_KEY]) for metadata in about]
+        schemas = in_parallel(lambda e: read_schema(self.store, e.rel, e.size), indexes)
+        kept = [json.loads(schema.metadata[INDEX_KEY]) for schema in schemas]
         return sum(len(index["chunks"]) + (index["error"] is not None) for index in kept)
 
     def _kept(self, name: str, default: Any) -> Any:
         return (self.manifest or {}).get(name, default)
 
 
+def in_parallel(call: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """``call`` of every item, in their order, by threads: reading waits for storage."""
+    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="reading") as pool:
+        yield from pool.map(call, items)
+
+
 def say_if_unfinished(run: LabelledRun) -> None:
     """One line on stderr when more is still to come."""
-    progress = run.progress()
-    if progress is not None and not progress.finished:
-        note = f"the run is not finished ({progress}); this is what is committed"
+    so_far = run.completeness()
+    if so_far is not None and not so_far.finished:
+        note = f"the run is not finished ({so_far}); this is what is committed"
         print(f"note: {note}", file=sys.stderr)
 
 
