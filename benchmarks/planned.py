@@ -98,7 +98,7 @@ def write_shards(folder: Path, shards: int, images: int) -> None:
 
 
 def _plan(run: Run) -> list[PendingShard]:
-    planner = Planner(run.config, run.schema, run.store, run.layout, run.read_options)
+    planner = Planner.of(run)
     return [planner.plan(shard) for shard in run.shards]
 
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.machine import Memory, memory, peak_memory
+from jobs.pipeline.drive.nodes import cluster_nodes
 from jobs.pipeline.drive.planning import Planner
-from jobs.pipeline.drive.pool import cluster_nodes, config_on_actor, size_pool
+from jobs.pipeline.drive.pool import ActorPool
 from jobs.pipeline.drive.ray_session import ray_session
 from jobs.pipeline.drive.scheduler import Scheduler
+from jobs.pipeline.drive.sizing import config_on_actor, size_pool
 from jobs.pipeline.drive.work import ChunkDone, Event, Tick
 from jobs.pipeline.label.actor import Assignment
 from jobs.pipeline.label.factory import LabelerFactory
@@ -116,17 +118,9 @@ def run_job(config: LabelConfig, factory: LabelerFactory) -> dict[str, Any]:
     watch = Watch(config.actors.minimum)
     with ray_session(config) as stop:
         size = size_pool(config, cluster_nodes())
-        on_actor = config_on_actor(config, size)
-        assignment = Assignment(
-            on_actor, factory, run.schema, run.store, run.layout, run.read_options, size.cpus
-        )
-        scheduler = Scheduler(
-            run.shards,
-            Planner(config, run.schema, run.store, run.layout, run.read_options),
-            assignment,
-            size,
-            stopping=stop.requested,
-        )
+        assignment = Assignment.of(run, factory, size.cpus, config_on_actor(config, size))
+        pool = ActorPool(assignment, size)
+        scheduler = Scheduler(run.shards, Planner.of(run), pool, stopping=stop.requested)
         for event in scheduler.run():
             watch.see(event)
     return watch.result()

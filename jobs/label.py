@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 
 from jobs.card import write_card
+from jobs.pipeline.drive.nodes import cluster_nodes
 from jobs.pipeline.drive.planning import Planner
-from jobs.pipeline.drive.pool import cluster_nodes, config_on_actor, size_pool
+from jobs.pipeline.drive.pool import ActorPool
 from jobs.pipeline.drive.ray_session import ray_session
 from jobs.pipeline.drive.reporting import DONE, INCOMPLETE, STOPPED, UNUSABLE, Reporter
 from jobs.pipeline.drive.scheduler import Scheduler
+from jobs.pipeline.drive.sizing import config_on_actor, size_pool
 from jobs.pipeline.label.actor import Assignment
 from jobs.pipeline.label.factory import FaceLabelerFactory, LabelerFactory
 from jobs.pipeline.record import config as configs
@@ -53,19 +55,15 @@ def label(run: Run, factory: LabelerFactory) -> int:
     config = run.config
     with ray_session(config) as stop, Reporter(run) as reporter:
         size = size_pool(config, cluster_nodes())
-        on_actor = config_on_actor(config, size)
-        scheduler = Scheduler(
-            run.shards,
-            Planner(config, run.schema, run.store, run.layout, run.read_options),
-            Assignment(
-                on_actor, factory, run.schema, run.store, run.layout, run.read_options, size.cpus
-            ),
+        pool = ActorPool(
+            Assignment.of(run, factory, size.cpus, config_on_actor(config, size)),
             size,
-            limit=config.limit,
-            stopping=stop.requested,
             wait=config.wait,
             memory_limit=config.actor_memory_gb * 2**30,
             stall=config.stall,
+        )
+        scheduler = Scheduler(
+            run.shards, Planner.of(run), pool, limit=config.limit, stopping=stop.requested
         )
         for event in scheduler.run():
             reporter.report(event)

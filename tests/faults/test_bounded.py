@@ -72,14 +72,8 @@ def test_a_slow_sink_slows_reading_down(tmp_path: Path, monkeypatch: pytest.Monk
     factory = MeshFactory()
     run = open_run(config, factory.facts(config))
     actor = LabelActor()
-    actor.setup(
-        Assignment(config, factory, run.schema, run.store, run.layout, run.read_options, threads)
-    )
-    [order] = (
-        Planner(config, run.schema, run.store, run.layout, run.read_options)
-        .plan(run.shards[0])
-        .pending
-    )
+    actor.setup(Assignment.of(run, factory, threads))
+    [order] = Planner.of(run).plan(run.shards[0]).pending
     reads, sink_works = [], threading.Event()
     read, publish_new = Store.read, Store.publish_new
 

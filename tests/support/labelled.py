@@ -21,8 +21,8 @@ def label(folder: Path, chunks: int | None = None, **options: Any) -> Path:
     factory = MeshFactory()
     run = open_run(config, factory.facts(config))
     actor = LabelActor()
-    actor.setup(Assignment(config, factory, run.schema, run.store, run.layout, run.read_options, 2))
-    planner = Planner(config, run.schema, run.store, run.layout, run.read_options)
+    actor.setup(Assignment.of(run, factory, 2))
+    planner = Planner.of(run)
     left = config.limit or None
     orders: list[ChunkOrder] = []
     for shard in run.shards:

@@ -71,13 +71,11 @@ def label(bundle: AssetBundle, source: Path, output: Path) -> None:
     )
     factory = FaceLabelerFactory()
     run = open_run(config, factory.facts(config))
-    planner = Planner(config, run.schema, run.store, run.layout, run.read_options)
+    planner = Planner.of(run)
     actor = LabelActor()
     before, actors._node_id = actors._node_id, lambda: "here"
     try:
-        actor.setup(
-            Assignment(config, factory, run.schema, run.store, run.layout, run.read_options, 2)
-        )
+        actor.setup(Assignment.of(run, factory, 2))
     finally:
         actors._node_id = before
     for shard in run.shards:

@@ -13,6 +13,7 @@ from jobs.pipeline.record.layout import Layout
 from jobs.pipeline.record.orders import ChunkOrder
 from jobs.pipeline.record.parts import UnreadableError, encode_part, read_about
 from jobs.pipeline.record.rows import ImageRecord, to_table
+from jobs.pipeline.record.run import Run
 from jobs.pipeline.record.schema import IMAGE_FAILURES, LabelSchema
 from jobs.pipeline.shards import ReadOptions, Shard, ShardIndex, index_shard
 from jobs.pipeline.storage.store import Store
@@ -57,6 +58,10 @@ class Planner:
     store: Store
     layout: Layout
     read_options: ReadOptions
+
+    @classmethod
+    def of(cls, run: Run) -> Planner:
+        return cls(run.config, run.schema, run.store, run.layout, run.read_options)
 
     def plan(
         self, shard: Shard, limit: int | None = None, unlistable: str | None = None

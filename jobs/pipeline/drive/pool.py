@@ -1,158 +1,196 @@
-"""How many actors of which size, and the actors themselves: started, ready, busy, dead."""
+"""The actors of a run: started, ready, busy, dead, replaced. Knows nothing of queues."""
 
 from __future__ import annotations
 
-import math
-import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import (
+    ActorUnavailableError,
+    GetTimeoutError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
-from jobs.pipeline.drive.work import Work
-from jobs.pipeline.label.actor import ActorInfo, Assignment, LabelActor
-from jobs.pipeline.record.config import LabelConfig
+from jobs.pipeline.drive.failures import StoppedEarly, cause_text, first_line
+from jobs.pipeline.drive.nodes import cluster_nodes, node_answers, node_is_alive
+from jobs.pipeline.drive.sizing import PoolSize
+from jobs.pipeline.drive.slot import ActorSlot
+from jobs.pipeline.drive.watchdog import Watchdog
+from jobs.pipeline.drive.work import ActorDied, Waiting, Work
+from jobs.pipeline.label.actor import Assignment, ChunkResult, LabelActor
 from tddfa3.errors import UserError
 
 # Threads in an actor that Ray calls methods in: two chunks, one for a chunk on its way out, one for
 # questions.
 _CONCURRENCY = 4
-_CPUS_OF_A_CPU_ACTOR = 4
-_CONNECT_SECONDS = 2.0
-
-Resources = Mapping[str, float]
+_MOST_START_DEATHS = 3
+# Ray takes a node for dead after some 15 seconds of silence.
+_UNREACHABLE_SECONDS = 30.0
+_FIRST_REPORT, _REPORT_EVERY = 10.0, 60.0
+_SAVE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class PoolSize:
-    """``minimum`` to ``maximum`` actors of ``cpus`` and ``gpus`` each."""
+class Death:
+    """An actor that is gone, and the chunks it had, which have to go to another."""
 
-    minimum: int
-    maximum: int
-    cpus: int
-    gpus: float
-
-    def fitting(self, nodes: Sequence[Resources]) -> int:
-        """How many such actors the nodes can hold together."""
-        return sum(_fitting(node, self.cpus, self.gpus) for node in nodes)
-
-    def missing(self, nodes: Sequence[Resources]) -> str:
-        """Why no actor is ready, as far as resources tell, for a person."""
-        asked = f"an actor asks for {self.cpus} CPU and {self.gpus:g} GPU"
-        if self.fitting(nodes) > 0:
-            return f"{asked}, which the cluster has; it is starting, or others use them"
-        have = [f"{node.get('CPU', 0):g} CPU and {node.get('GPU', 0):g} GPU" for node in nodes]
-        shown = "; ".join(have[:8]) + ("; ..." if len(have) > 8 else "")
-        return f"{asked}; no node has that (nodes have {shown or 'nothing'})"
+    event: ActorDied
+    chunks: tuple[Work, ...]
 
 
-def size_pool(config: LabelConfig, nodes: Sequence[Resources]) -> PoolSize:
-    """The pool for a config on a cluster of ``nodes``.
+class ActorPool:
+    """Starts actors, learns whether they can be built, and replaces those that die or hang.
 
-    On GPU nodes the node's CPUs are shared by its GPUs: decoding is what a GPU waits for.
-    """
-    gpus = _gpus_per_actor(config, nodes)
-    cpus = config.cpus_per_actor or _cpus_per_actor(gpus, nodes)
-    low, high = config.actors
-    size = PoolSize(low, high or low, cpus, gpus)
-    if high is None:
-        size = PoolSize(low, max(low, size.fitting(nodes)), cpus, gpus)
-    if config.ray_address == "local" and size.fitting(nodes) == 0:
-        raise UserError(f"no actor fits on this machine: {size.missing(nodes)}")
-    return size
-
-
-def config_on_actor(config: LabelConfig, size: PoolSize) -> LabelConfig:
-    """An actor that was given no GPU must not take one that it happens to see."""
-    return replace(config, device="cpu") if size.gpus == 0 else config
-
-
-def _gpus_per_actor(config: LabelConfig, nodes: Sequence[Resources]) -> float:
-    if config.gpus_per_actor >= 0:
-        return config.gpus_per_actor
-    there_are = any(node.get("GPU", 0) >= 1 for node in nodes)
-    return float(config.device == "cuda" or (config.device == "auto" and there_are))
-
-
-def _cpus_per_actor(gpus: float, nodes: Sequence[Resources]) -> int:
-    if gpus > 0:
-        shares = [n.get("CPU", 0) / n["GPU"] * gpus for n in nodes if n.get("GPU", 0) >= gpus]
-    else:
-        shares = [min(_CPUS_OF_A_CPU_ACTOR, n.get("CPU", 0)) for n in nodes if n.get("CPU", 0) >= 1]
-    return max(1, math.floor(min(shares, default=1)))
-
-
-def _fitting(node: Resources, cpus: int, gpus: float) -> int:
-    by_cpu = math.floor(node.get("CPU", 0) / cpus)
-    if gpus == 0:
-        return by_cpu
-    by_gpu = math.floor(node.get("GPU", 0) / gpus + 1e-6)
-    return min(by_cpu, by_gpu)
-
-
-def cluster_nodes() -> list[Resources]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def node_is_alive(node_id: str) -> bool:
-    return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
-
-
-def node_answers(node_id: str) -> bool:
-    """Whether the node's raylet can be connected to.
-
-    The cluster's head takes up to half a minute to notice that a node is gone; the driver hears of
-    its actors' deaths at once.
-    """
-    doors = [
-        (node["NodeManagerAddress"], node["NodeManagerPort"])
-        for node in ray.nodes()
-        if node["NodeID"] == node_id and node["Alive"]
-    ]
-    try:
-        for door in doors:
-            socket.create_connection(door, timeout=_CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return bool(doors)
-
-
-@dataclass(slots=True, eq=False)
-class ActorSlot:
-    """One actor. It may still be waiting for resources or building; then ``info`` is None.
-
-    ``node_answered``: its node's raylet could be connected to, so that it means something if it no
-    longer can.
+    Args:
+        assignment: for every actor.
+        size: of the pool, and of its actors.
+        wait: seconds without a ready actor after which to give up; 0: never.
+        memory_limit: bytes above which an actor is replaced between chunks; 0: never.
+        stall: seconds without progress of a chunk after which its actor is killed; 0: never.
     """
 
-    handle: Any
-    setup: ray.ObjectRef
-    info: ActorInfo | None = None
-    busy: dict[ray.ObjectRef, Work] = field(default_factory=dict)
-    retiring: bool = False
-    node_answered: bool = False
+    def __init__(
+        self,
+        assignment: Assignment,
+        size: PoolSize,
+        *,
+        wait: float = 0.0,
+        memory_limit: float = 0.0,
+        stall: float = 0.0,
+    ) -> None:
+        self.size = size
+        self.slots: list[ActorSlot] = []
+        self._assignment = assignment
+        self._wait, self._memory_limit = wait, memory_limit
+        self._stall, self._watchdog = stall, Watchdog(stall)
+        self._start_deaths: list[str] = []
+        self._idle_since = time.monotonic()
+        self._next_report = self._idle_since + _FIRST_REPORT
 
     @property
-    def ready(self) -> bool:
-        return self.info is not None and not self.retiring
+    def ready(self) -> int:
+        return sum(slot.ready for slot in self.slots)
 
-    def send(self, work: Work) -> None:
-        position = work.probing
-        if position is None:
-            ref = self.handle.label_chunk.remote(work.current_order())
-        else:
-            ref = self.handle.probe.remote(work.current_order(), position)
-        self.busy[ref] = work
+    @property
+    def chunks_in_flight(self) -> int:
+        return sum(len(slot.busy) for slot in self.slots)
+
+    def awaited(self) -> dict[ray.ObjectRef, ActorSlot]:
+        """What actors are expected to answer: their set-up, then the chunks they have."""
+        by_ref = {slot.setup: slot for slot in self.slots if slot.info is None}
+        return by_ref | {ref: slot for slot in self.slots for ref in slot.busy}
+
+    def resize(self, wanted: int) -> None:
+        """Asks for actors until there are ``wanted``, or lets idle ones go; those that are not
+        built yet first.
+
+        Raises:
+            UserError: all that were started last have died at once.
+        """
+        if len(self._start_deaths) >= _MOST_START_DEATHS:
+            raise UserError(f"actors die while they start: {self._start_deaths[-1]}")
+        while len(self.slots) < wanted:
+            self.slots.append(_start(self.size, self._assignment))
+        for slot in sorted(self.slots, key=lambda slot: slot.info is not None):
+            if not slot.busy and (slot.retiring or len(self.slots) > wanted):
+                self._remove(slot)
+
+    def set_up(self, slot: ActorSlot) -> Death | None:
+        """Takes in that an actor's set-up has ended.
+
+        Raises:
+            UserError: it cannot be built.
+        """
+        try:
+            slot.info = ray.get(slot.setup)
+        except RayTaskError as error:
+            raise UserError(f"an actor could not be built: {cause_text(error)}") from None
+        except RayActorError as error:
+            death = self.died(slot, error)
+            if not death.event.node_died:
+                self._start_deaths.append(death.event.reason)
+            return death
+        slot.node_answered = node_answers(slot.info.node_id)
+        self._start_deaths.clear()
+        return None
+
+    def committed(self, slot: ActorSlot, result: ChunkResult) -> None:
+        """Takes in how much memory an actor holds after a chunk."""
+        slot.retiring = slot.retiring or 0 < self._memory_limit < result.memory
+
+    def died(self, slot: ActorSlot, error: RayError) -> Death:
+        """Takes in that an actor cannot be reached. A node's death counts against no chunk."""
+        error = _settled(error, slot)
+        node_died = _is_node_death(error, slot)
+        suspects = [] if node_died else list(slot.busy.values())
+        return self._lose(slot, suspects, first_line(error), node_died)
+
+    def kill_stalled(self) -> Iterator[Death]:
+        """Kills actors that get nowhere."""
+        for slot, stuck in list(self._watchdog.stalled(self.slots)):
+            chunks = ", ".join(f"{w.order.chunk.shard_id} {w.order.chunk.number}" for w in stuck)
+            reason = f"no progress in {self._stall:g} s on chunk {chunks}"
+            yield self._lose(slot, stuck, reason, node_died=False)
+
+    def check_waiting(self) -> Waiting | None:
+        """Says now and then what is missing while no actor is ready.
+
+        Raises:
+            StoppedEarly: none was in ``wait`` seconds.
+        """
+        now = time.monotonic()
+        if not self.slots or any(slot.info is not None for slot in self.slots):
+            self._idle_since, self._next_report = now, now + _FIRST_REPORT
+            return None
+        if self._wait and now - self._idle_since > self._wait:
+            missing = self.size.missing(cluster_nodes())
+            raise StoppedEarly(f"no actor was ready in {self._wait:g} s (--wait): {missing}")
+        if now < self._next_report:
+            return None
+        nodes = cluster_nodes()
+        self._next_report = now + _REPORT_EVERY
+        # Starting takes its time; it is worth a line only when it cannot, or takes very long.
+        if self.size.fitting(nodes) > 0 and now - self._idle_since <= _REPORT_EVERY:
+            return None
+        return Waiting(self.size.missing(nodes))
+
+    def save_unfinished(self) -> None:
+        """Lets actors keep what they have of chunks at work, as far as a stop leaves time for it.
+
+        A cluster that stops a job may kill it seconds later.
+        """
+        busy = [slot for slot in self.slots if slot.busy]
+        saving = [slot.handle.save_unfinished.remote() for slot in busy]
+        if saving:
+            ray.wait(saving, num_returns=len(saving), timeout=_SAVE_SECONDS)
 
     def kill(self) -> None:
-        ray.kill(self.handle, no_restart=True)
+        """Ends all actors, whatever they are doing."""
+        for slot in list(self.slots):
+            self._remove(slot)
+
+    def _lose(
+        self, slot: ActorSlot, suspects: Sequence[Work], reason: str, node_died: bool
+    ) -> Death:
+        self._remove(slot)
+        for work in suspects:
+            work.died()
+        return Death(ActorDied(slot.info, reason, node_died), tuple(slot.busy.values()))
+
+    def _remove(self, slot: ActorSlot) -> None:
+        self.slots.remove(slot)
+        slot.kill()
 
 
-def start_actor(size: PoolSize, assignment: Assignment) -> ActorSlot:
+def _start(size: PoolSize, assignment: Assignment) -> ActorSlot:
     """Asks Ray for an actor; until the cluster has room for it, it is demand that autoscalers see.
 
-    Ray never restarts it: a death is to be seen, and counted, by the scheduler.
+    Ray never restarts it: a death is to be seen, and counted, by the pool.
     """
     options: dict[str, Any] = {
         "num_cpus": size.cpus,
@@ -164,3 +202,31 @@ def start_actor(size: PoolSize, assignment: Assignment) -> ActorSlot:
     actor_class: Any = ray.remote(LabelActor)
     handle = actor_class.options(**options).remote()
     return ActorSlot(handle, handle.setup.remote(assignment))
+
+
+def _settled(error: RayError, slot: ActorSlot) -> RayError:
+    """What has become of an actor that could not be reached.
+
+    When a machine is lost, its actors are "unavailable" first, and for some seconds Ray does not
+    know yet whether the process or the node has died, which is what counts against a chunk.
+    """
+    deadline = time.monotonic() + _UNREACHABLE_SECONDS
+    while isinstance(error, ActorUnavailableError) and time.monotonic() < deadline:
+        try:
+            ray.get(slot.handle.__ray_ready__.remote(), timeout=1)
+            return error
+        except GetTimeoutError:
+            continue
+        except RayError as now:
+            error = now
+            time.sleep(0.5)
+    return error
+
+
+def _is_node_death(error: RayError, slot: ActorSlot) -> bool:
+    if "node has died" in str(error) or "node was terminated" in str(error):
+        return True
+    if slot.info is None:
+        return False
+    node = slot.info.node_id
+    return not node_is_alive(node) or (slot.node_answered and not node_answers(node))

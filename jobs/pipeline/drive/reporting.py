@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from types import TracebackType
 
+from jobs.pipeline.drive.failures import StoppedEarly
 from jobs.pipeline.drive.logs import Metrics, RunLog
 from jobs.pipeline.drive.progress import Progress, Totals, duration
-from jobs.pipeline.drive.scheduler import StoppedEarly
 from jobs.pipeline.drive.work import (
     ActorDied,
     ChunkDone,

@@ -1,4 +1,4 @@
-"""The Ray actor pool and its one ``ray.wait`` loop. Knows chunks and deaths, nothing of faces.
+"""Hands chunks to actors in one ``ray.wait`` loop. Knows chunks and deaths, nothing of faces.
 
 Chunks go to actors whose set-up has returned, two at a time. What an actor held when it died
 is given to others: a chunk that was there at two deaths is tried one image at a time, and the
@@ -9,60 +9,35 @@ memory does not grow with the number of images.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ActorUnavailableError,
-    GetTimeoutError,
-    RayActorError,
-    RayError,
-    RayTaskError,
-)
+from ray.exceptions import RayError, RayTaskError
 
+from jobs.pipeline.drive.failures import StoppedEarly, cause_text, fatal, first_line
 from jobs.pipeline.drive.planning import PendingShard, Planner
-from jobs.pipeline.drive.pool import (
-    ActorSlot,
-    PoolSize,
-    cluster_nodes,
-    node_answers,
-    node_is_alive,
-    start_actor,
-)
-from jobs.pipeline.drive.watchdog import Watchdog
+from jobs.pipeline.drive.pool import ActorPool, Death
+from jobs.pipeline.drive.slot import ActorSlot
 from jobs.pipeline.drive.work import (
     MOST_ERRORS,
-    ActorDied,
     ChunkDone,
     ChunkGivenUp,
     Event,
     ShardPlanned,
     Tick,
-    Waiting,
     Work,
 )
-from jobs.pipeline.label.actor import Assignment, ChunkResult
+from jobs.pipeline.label.actor import ChunkResult
 from jobs.pipeline.shards import Shard
-from jobs.pipeline.storage.store import StoreError
 from tddfa3.errors import UserError
 
 IN_FLIGHT = 2
 _PLANS_AT_ONCE = 8
 _LOW_WATER = 64
-_MOST_START_DEATHS = 3
 _POLL = 0.25
-# Ray takes a node for dead after some 15 seconds of silence.
-_UNREACHABLE_SECONDS = 30.0
-_FIRST_REPORT, _REPORT_EVERY = 10.0, 60.0
 _MOST_PLAN_TRIES = 4
-_SAVE_SECONDS = 2.0
-
-
-class StoppedEarly(Exception):
-    """The run cannot go on now; what is committed stays, and the same command continues."""
 
 
 class Scheduler:
@@ -71,41 +46,28 @@ class Scheduler:
     Args:
         shards: in the order in which they are to be done.
         planner: makes a shard's plan, in a Ray task.
-        assignment: for the actors.
-        size: of the pool.
+        pool: the actors; it ends with the run.
         limit: images of the run, 0 for all; the first ones in the order of the shards.
         stopping: asked several times a second; the loop ends when it says yes.
-        wait: seconds without a ready actor after which to give up; 0: never.
-        memory_limit: bytes above which an actor is replaced between chunks; 0: never.
-        stall: seconds without progress of a chunk after which its actor is killed; 0: never.
     """
 
     def __init__(
         self,
         shards: Sequence[Shard],
         planner: Planner,
-        assignment: Assignment,
-        size: PoolSize,
+        pool: ActorPool,
         *,
         limit: int = 0,
         stopping: Callable[[], bool] = lambda: False,
-        wait: float = 0.0,
-        memory_limit: float = 0.0,
-        stall: float = 0.0,
     ) -> None:
         self._shards = deque(shards)
-        self._planner, self._assignment, self._size = planner, assignment, size
+        self._planner, self._pool = planner, pool
         self._left = limit or None
-        self._stopping, self._wait, self._memory_limit = stopping, wait, memory_limit
-        self._stall, self._watchdog = stall, Watchdog(stall)
+        self._stopping = stopping
         self._plans: dict[ray.ObjectRef, Shard] = {}
         self._unlistable: set[Shard] = set()
         self._queue: deque[Work] = deque()
         self._exclusive: deque[Work] = deque()
-        self._slots: list[ActorSlot] = []
-        self._start_deaths = 0
-        self._idle_since = time.monotonic()
-        self._next_report = self._idle_since + _FIRST_REPORT
 
     def run(self) -> Iterator[Event]:
         """What happens, as it happens; ends when all is done or ``stopping``.
@@ -117,35 +79,33 @@ class Scheduler:
         try:
             while not self._stopping() and not self._finished():
                 self._start_plans()
-                self._resize_pool()
+                self._pool.resize(self._wanted())
                 self._dispatch()
                 yield from self._wait_for_something()
-                yield from self._kill_stalled()
+                for death in self._pool.kill_stalled():
+                    yield from self._take_back(death)
                 yield self._tick()
-            self._save_unfinished()
+            self._pool.save_unfinished()
         except RayError as error:
-            raise StoppedEarly(f"Ray failed: {_first_line(error)}") from None
+            raise StoppedEarly(f"Ray failed: {first_line(error)}") from None
         finally:
-            for slot in self._slots:
-                slot.kill()
+            self._pool.kill()
 
     def _finished(self) -> bool:
-        busy = any(slot.busy for slot in self._slots)
-        return not (self._shards or self._plans or self._queue or self._exclusive or busy)
+        waiting = self._shards or self._plans or self._queue or self._exclusive
+        return not (waiting or self._pool.chunks_in_flight)
 
     def _tick(self) -> Tick:
         return Tick(
-            actors_ready=sum(slot.ready for slot in self._slots),
-            actors_wanted=len(self._slots),
+            actors_ready=self._pool.ready,
+            actors_wanted=len(self._pool.slots),
             chunks_queued=len(self._queue) + len(self._exclusive),
-            chunks_in_flight=sum(len(slot.busy) for slot in self._slots),
+            chunks_in_flight=self._pool.chunks_in_flight,
         )
-
-    # Plans
 
     def _start_plans(self) -> None:
         at_once = 1 if self._left is not None else _PLANS_AT_ONCE
-        enough = max(_LOW_WATER, 2 * IN_FLIGHT * self._size.maximum)
+        enough = max(_LOW_WATER, 2 * IN_FLIGHT * self._pool.size.maximum)
         if self._left == 0:
             self._shards.clear()
         while self._shards and len(self._plans) < at_once and len(self._queue) < enough:
@@ -162,96 +122,33 @@ class Scheduler:
         try:
             plan: PendingShard = ray.get(ref)
         except RayTaskError as error:
-            why = f"shard {shard.id}: {_cause_text(error)}"
+            why = f"shard {shard.id}: {cause_text(error)}"
             is_input = isinstance(error.cause, UserError)
-            raise _fatal(error) or (UserError if is_input else StoppedEarly)(why) from None
+            raise fatal(error) or (UserError if is_input else StoppedEarly)(why) from None
         except RayError as error:
             if shard in self._unlistable:
-                why = f"shard {shard.id} cannot be planned: {_first_line(error)}"
+                why = f"shard {shard.id} cannot be planned: {first_line(error)}"
                 raise StoppedEarly(why) from None
             # Listing it killed every process that tried: one such shard must not end the run.
             self._unlistable.add(shard)
             why = f"the process that listed it died, {_MOST_PLAN_TRIES} times"
-            self._plan(shard, f"{why} ({_first_line(error)})")
+            self._plan(shard, f"{why} ({first_line(error)})")
             return
         if self._left is not None:
             self._left -= plan.images
         self._queue.extend(Work(order) for order in plan.pending)
         yield ShardPlanned(plan)
 
-    # Actors
-
-    def _resize_pool(self) -> None:
-        wanted = self._wanted()
-        while len(self._slots) < wanted:
-            self._slots.append(start_actor(self._size, self._assignment))
-        for slot in sorted(self._slots, key=lambda slot: slot.info is not None):
-            if not slot.busy and (slot.retiring or len(self._slots) > wanted):
-                self._remove(slot)
-
     def _wanted(self) -> int:
-        """As many as there are chunks for; at least the minimum while the number is not known."""
-        chunks = len(self._queue) + len(self._exclusive)
-        chunks += sum(len(slot.busy) for slot in self._slots)
+        """As many actors as there are chunks for; at least the minimum while their number is not
+        known."""
+        chunks = len(self._queue) + len(self._exclusive) + self._pool.chunks_in_flight
         if self._shards or self._plans:
-            chunks = max(chunks, self._size.minimum)
-        return min(chunks, self._size.maximum)
-
-    def _remove(self, slot: ActorSlot) -> None:
-        self._slots.remove(slot)
-        slot.kill()
-
-    def _set_up(self, slot: ActorSlot) -> Iterator[Event]:
-        try:
-            slot.info = ray.get(slot.setup)
-            slot.node_answered = node_answers(slot.info.node_id)
-            self._start_deaths = 0
-        except RayTaskError as error:
-            raise UserError(f"an actor could not be built: {_cause_text(error)}") from None
-        except RayActorError as error:
-            yield from self._died(slot, error)
-            self._start_deaths += not _is_node_death(error, slot)
-            if self._start_deaths >= _MOST_START_DEATHS:
-                why = f"actors die while they start: {_first_line(error)}"
-                raise UserError(why) from None
-
-    def _died(self, slot: ActorSlot, error: RayError) -> Iterator[Event]:
-        error = _settled(error, slot)
-        node_died = _is_node_death(error, slot)
-        suspects = [] if node_died else list(slot.busy.values())
-        yield self._lost(slot, suspects, _first_line(error), node_died)
-
-    def _lost(
-        self, slot: ActorSlot, suspects: Sequence[Work], reason: str, node_died: bool = False
-    ) -> ActorDied:
-        """Takes back what the actor had; :meth:`_resize_pool` starts another."""
-        self._remove(slot)
-        for work in suspects:
-            work.died()
-        for work in slot.busy.values():
-            (self._exclusive if work.exclusive else self._queue).appendleft(work)
-        return ActorDied(slot.info, reason, node_died)
-
-    def _kill_stalled(self) -> Iterator[Event]:
-        for slot, stuck in list(self._watchdog.stalled(self._slots)):
-            chunks = ", ".join(f"{w.order.chunk.shard_id} {w.order.chunk.number}" for w in stuck)
-            reason = f"no progress in {self._stall:g} s on chunk {chunks}"
-            yield self._lost(slot, stuck, reason)
-
-    def _save_unfinished(self) -> None:
-        """Lets actors keep what they have of chunks at work, as far as a stop leaves time for it.
-
-        A cluster that stops a job may kill it seconds later.
-        """
-        busy = [slot for slot in self._slots if slot.busy]
-        saving = [slot.handle.save_unfinished.remote() for slot in busy]
-        if saving:
-            ray.wait(saving, num_returns=len(saving), timeout=_SAVE_SECONDS)
-
-    # Chunks
+            chunks = max(chunks, self._pool.size.minimum)
+        return min(chunks, self._pool.size.maximum)
 
     def _dispatch(self) -> None:
-        ready = sorted((s for s in self._slots if s.ready), key=lambda slot: len(slot.busy))
+        ready = sorted((s for s in self._pool.slots if s.ready), key=lambda slot: len(slot.busy))
         draining = len(self._exclusive)
         for slot in ready:
             alone = any(work.exclusive for work in slot.busy.values())
@@ -266,8 +163,7 @@ class Scheduler:
                     slot.send(self._queue.popleft())
 
     def _wait_for_something(self) -> Iterator[Event]:
-        by_ref = {slot.setup: slot for slot in self._slots if slot.info is None}
-        by_ref |= {ref: slot for slot in self._slots for ref in slot.busy}
+        by_ref = self._pool.awaited()
         refs = [*by_ref, *self._plans]
         done, _ = ray.wait(refs, num_returns=len(refs), timeout=0) if refs else ([], [])
         if not done and refs:
@@ -275,9 +171,14 @@ class Scheduler:
         for ref in done:
             if ref in self._plans:
                 yield from self._planned(ref)
-            elif (slot := by_ref[ref]) in self._slots:
-                yield from self._set_up(slot) if ref == slot.setup else self._came_back(slot, ref)
-        yield from self._check_waiting()
+            elif (slot := by_ref[ref]) not in self._pool.slots:
+                continue
+            elif ref != slot.setup:
+                yield from self._came_back(slot, ref)
+            elif (death := self._pool.set_up(slot)) is not None:
+                yield from self._take_back(death)
+        if (waiting := self._pool.check_waiting()) is not None:
+            yield waiting
 
     def _came_back(self, slot: ActorSlot, ref: ray.ObjectRef) -> Iterator[Event]:
         work = slot.busy[ref]
@@ -288,12 +189,12 @@ class Scheduler:
             yield from self._failed(work, error)
             return
         except RayError as error:
-            yield from self._died(slot, error)
+            yield from self._take_back(self._pool.died(slot, error))
             return
         del slot.busy[ref]
         if isinstance(result, ChunkResult):
             assert slot.info is not None
-            slot.retiring = slot.retiring or 0 < self._memory_limit < result.memory
+            self._pool.committed(slot, result)
             yield ChunkDone(result, slot.info)
         else:
             work.survived_probe()
@@ -301,7 +202,7 @@ class Scheduler:
 
     def _failed(self, work: Work, error: RayTaskError) -> Iterator[Event]:
         """The chunk raised; the actor lives."""
-        if (stop := _fatal(error)) is not None:
+        if (stop := fatal(error)) is not None:
             raise stop from None
         if work.probing is not None:
             work.survived_probe()
@@ -311,66 +212,10 @@ class Scheduler:
             (self._exclusive if work.exclusive else self._queue).append(work)
         else:
             chunk = work.order.chunk
-            yield ChunkGivenUp(chunk.shard_id, chunk.number, chunk.count, _cause_text(error))
+            yield ChunkGivenUp(chunk.shard_id, chunk.number, chunk.count, cause_text(error))
 
-    def _check_waiting(self) -> Iterator[Event]:
-        now = time.monotonic()
-        if not self._slots or any(slot.info is not None for slot in self._slots):
-            self._idle_since, self._next_report = now, now + _FIRST_REPORT
-            return
-        if self._wait and now - self._idle_since > self._wait:
-            missing = self._size.missing(cluster_nodes())
-            raise StoppedEarly(f"no actor was ready in {self._wait:g} s (--wait): {missing}")
-        if now >= self._next_report:
-            nodes = cluster_nodes()
-            self._next_report = now + _REPORT_EVERY
-            # Starting takes its time; it is worth a line only when it cannot, or takes very long.
-            if self._size.fitting(nodes) == 0 or now - self._idle_since > _REPORT_EVERY:
-                yield Waiting(self._size.missing(nodes))
-
-
-def _fatal(error: RayTaskError) -> StoppedEarly | None:
-    cause = error.cause
-    return StoppedEarly(str(cause)) if isinstance(cause, StoreError) and cause.fatal else None
-
-
-def _cause_text(error: RayTaskError) -> str:
-    cause = error.cause
-    if isinstance(cause, UserError):
-        return str(cause)
-    return f"{type(cause).__name__}: {cause}".partition("\n")[0][:500]
-
-
-def _first_line(error: RayError) -> str:
-    """Ray's explanations go on for pages; of an actor's death the cause stands on one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = next((line for line in lines if line.startswith("The actor is dead because")), lines[0])
-    return cause.partition(" Some common causes")[0][:300]
-
-
-def _settled(error: RayError, slot: ActorSlot) -> RayError:
-    """What has become of an actor that could not be reached.
-
-    When a machine is lost, its actors are "unavailable" first, and for some seconds Ray does not
-    know yet whether the process or the node has died, which is what counts against a chunk.
-    """
-    deadline = time.monotonic() + _UNREACHABLE_SECONDS
-    while isinstance(error, ActorUnavailableError) and time.monotonic() < deadline:
-        try:
-            ray.get(slot.handle.__ray_ready__.remote(), timeout=1)
-            return error
-        except GetTimeoutError:
-            continue
-        except RayError as now:
-            error = now
-            time.sleep(0.5)
-    return error
-
-
-def _is_node_death(error: RayError, slot: ActorSlot) -> bool:
-    if "node has died" in str(error) or "node was terminated" in str(error):
-        return True
-    if slot.info is None:
-        return False
-    node = slot.info.node_id
-    return not node_is_alive(node) or (slot.node_answered and not node_answers(node))
+    def _take_back(self, death: Death) -> Iterator[Event]:
+        """The chunks of an actor that is gone are the next to be handed out."""
+        for work in death.chunks:
+            (self._exclusive if work.exclusive else self._queue).appendleft(work)
+        yield death.event

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import ray
 from ray.exceptions import RayError
 
-from jobs.pipeline.drive.pool import ActorSlot
+from jobs.pipeline.drive.slot import ActorSlot
 from jobs.pipeline.drive.work import Work
 
 # Questions per limit: a stall is noticed at most a quarter of the limit late.

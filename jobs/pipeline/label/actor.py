@@ -29,6 +29,7 @@ from jobs.pipeline.record.layout import Layout
 from jobs.pipeline.record.orders import ChunkOrder
 from jobs.pipeline.record.parts import encode_part
 from jobs.pipeline.record.rows import ImageRecord, Row, image_rows, to_table
+from jobs.pipeline.record.run import Run
 from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.shards import Member, ReadOptions, read_members
 from jobs.pipeline.storage.store import Store
@@ -52,6 +53,21 @@ class Assignment:
     layout: Layout
     read_options: ReadOptions
     threads: int
+
+    @classmethod
+    def of(
+        cls, run: Run, factory: LabelerFactory, threads: int, config: LabelConfig | None = None
+    ) -> Assignment:
+        """``config``: where actors need another one than the run's."""
+        return cls(
+            config or run.config,
+            factory,
+            run.schema,
+            run.store,
+            run.layout,
+            run.read_options,
+            threads,
+        )
 
 
 @dataclass(frozen=True, slots=True)

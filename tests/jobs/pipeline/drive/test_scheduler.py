@@ -13,10 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from jobs.pipeline.drive import pool as pooling
 from jobs.pipeline.drive import scheduler as scheduling
+from jobs.pipeline.drive.failures import StoppedEarly
 from jobs.pipeline.drive.planning import Planner
-from jobs.pipeline.drive.pool import PoolSize
-from jobs.pipeline.drive.scheduler import Scheduler, StoppedEarly
+from jobs.pipeline.drive.pool import ActorPool
+from jobs.pipeline.drive.scheduler import Scheduler
+from jobs.pipeline.drive.sizing import PoolSize
 from jobs.pipeline.drive.work import (
     ActorDied,
     ChunkDone,
@@ -49,20 +52,20 @@ CONFIG = LabelConfig(assets="x", chunk_images=5, batch=4)
 
 
 def make_scheduler(
-    folder: Path, size: PoolSize, factory: Any = None, *, limit: int = 0, **options: Any
+    folder: Path,
+    size: PoolSize,
+    factory: Any = None,
+    *,
+    limit: int = 0,
+    stopping: Callable[[], bool] = lambda: False,
+    **options: Any,
 ) -> Scheduler:
     paths = (str(folder / "in"), str(folder / "out"))
     config = dataclasses.replace(CONFIG, paths=paths, limit=limit)
     factory = factory or FakeFactory()
     run = open_run(config, factory.facts(config))
-    return Scheduler(
-        run.shards,
-        Planner(config, run.schema, run.store, run.layout, run.read_options),
-        Assignment(config, factory, run.schema, run.store, run.layout, run.read_options, 1),
-        size,
-        limit=limit,
-        **options,
-    )
+    pool = ActorPool(Assignment.of(run, factory, 1), size, **options)
+    return Scheduler(run.shards, Planner.of(run), pool, limit=limit, stopping=stopping)
 
 
 def drive(scheduler: Scheduler, react: Callable[[Event], None] = lambda event: None) -> list[Event]:
@@ -166,7 +169,7 @@ def test_actors_that_always_die_while_they_start_stop_the_run(tmp_path: Path) ->
 def test_what_is_missing_is_said_and_waited_for_as_long_as_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduling, "_FIRST_REPORT", 0.5)
+    monkeypatch.setattr(pooling, "_FIRST_REPORT", 0.5)
     write_images(tmp_path / "in" / "s", 3)
     events: list[Event] = []
     with pytest.raises(StoppedEarly, match=r"--wait.*64 CPU and 0 GPU; no node has that"):

@@ -58,13 +58,9 @@ class Job:
         self.config = dataclasses.replace(CONFIG, paths=paths, **options)
         self.run: Run = open_run(self.config, self.factory.facts(self.config))
         run = self.run
-        self.planner = Planner(self.config, run.schema, run.store, run.layout, run.read_options)
+        self.planner = Planner.of(run)
         self.actor = LabelActor()
-        self.actor.setup(
-            Assignment(
-                self.config, self.factory, run.schema, run.store, run.layout, run.read_options, 2
-            )
-        )
+        self.actor.setup(Assignment.of(run, self.factory, 2))
 
     def plans(self) -> list[PendingShard]:
         left = self.config.limit or None

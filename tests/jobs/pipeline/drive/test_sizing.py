@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from jobs.pipeline.drive.pool import PoolSize, config_on_actor, size_pool
+from jobs.pipeline.drive.sizing import PoolSize, config_on_actor, size_pool
 from jobs.pipeline.record.config import ActorRange, LabelConfig
 from tddfa3.errors import UserError
 
