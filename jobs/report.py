@@ -57,7 +57,7 @@ class ReportConfig:
 class Collected:
     """All that the page is made of, but the meshes."""
 
-    totals: facts.Totals
+    totals: facts.RunSummary
     sample: facts.Faces
     histograms: list[facts.Histogram]
     fit: str

@@ -31,7 +31,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Shard:
+class Renders:
     """Pictures (N,112,112,3) uint8 RGB and the coefficients (N,total) float32 that made them."""
 
     pictures: npt.NDArray[np.uint8]
@@ -44,7 +44,7 @@ def face_model_data() -> FaceModelData:
     return face_model_from_upstream(model, similarity_landmarks(model))
 
 
-def render_shard(studio: Studio, seed: int, number: int, count: int = SHARD_PICTURES) -> Shard:
+def render_shard(studio: Studio, seed: int, number: int, count: int = SHARD_PICTURES) -> Renders:
     """A shard, or its beginning where ``count`` is a multiple of a person's pictures."""
     random = np.random.default_rng([seed, number])
     total = studio.people.sizes.total
@@ -56,14 +56,14 @@ def render_shard(studio: Studio, seed: int, number: int, count: int = SHARD_PICT
         )
         for i, (picture, row) in enumerate(several, start):
             pictures[i], coefficients[i] = picture, row
-    return Shard(pictures, coefficients)
+    return Renders(pictures, coefficients)
 
 
 def shard_path(folder: Path, number: int) -> Path:
     return folder / f"shard-{number:04d}.npz"
 
 
-def save_shard(path: Path, shard: Shard) -> None:
+def save_shard(path: Path, shard: Renders) -> None:
     """Readers see the whole file or none."""
     scratch = path.with_suffix(".partial")
     with scratch.open("wb") as file:
@@ -71,7 +71,7 @@ def save_shard(path: Path, shard: Shard) -> None:
     os.replace(scratch, path)
 
 
-def load_shards(folder: Path) -> Shard:
+def load_shards(folder: Path) -> Renders:
     """All shards of a folder, in the order of their numbers."""
     paths = sorted(folder.glob("shard-*.npz"))
     if not paths:
@@ -84,7 +84,7 @@ def load_shards(folder: Path) -> Shard:
         with np.load(path) as file:
             parts.append((file["pictures"], file["coefficients"]))
     pictures, coefficients = zip(*parts, strict=True)
-    return Shard(np.concatenate(pictures), np.concatenate(coefficients))
+    return Renders(np.concatenate(pictures), np.concatenate(coefficients))
 
 
 def main() -> None:

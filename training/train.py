@@ -29,7 +29,7 @@ from tddfa3.errors import UserError
 from tddfa3.networks.backbones.efficientlite import EfficientLite
 from training.losses import FaceLoss
 from training.pretrained import imagenet_weights, load_trunk
-from training.render import Shard, face_model_data, load_shards
+from training.render import Renders, face_model_data, load_shards
 
 SEED = 0
 HELD_BACK = 512
@@ -83,7 +83,12 @@ class Trainer:
     """
 
     def __init__(
-        self, network: EfficientLite, loss: FaceLoss, data: Shard, recipe: Recipe, seed: int = SEED
+        self,
+        network: EfficientLite,
+        loss: FaceLoss,
+        data: Renders,
+        recipe: Recipe,
+        seed: int = SEED,
     ) -> None:
         self.recipe, self.loss, self.data = recipe, loss, data
         self.network = network.train().to(memory_format=torch.channels_last)

@@ -23,7 +23,7 @@ import torch
 from benchmarks.accuracy.measure import (
     GROUPS,
     Measured,
-    Photo,
+    ReferencePhoto,
     measure,
     read_photos,
     summary,
@@ -55,7 +55,9 @@ class Evaluation:
 
 
 def evaluate(
-    photos: Sequence[Photo], faces: Sequence[Face | None], mean_landmarks: npt.NDArray[np.floating]
+    photos: Sequence[ReferencePhoto],
+    faces: Sequence[Face | None],
+    mean_landmarks: npt.NDArray[np.floating],
 ) -> Evaluation:
     """Measure the faces that were found; ``mean_landmarks`` (68,3) are the mean face's."""
     result = Evaluation([], [], [], [])
@@ -87,7 +89,7 @@ def rigid_pose(
     return projected[:, 0], float(yaw), float(np.degrees(np.arctan2(turn[2, 1], turn[2, 2])))
 
 
-def label(labeler: FaceLabeler, photos: Sequence[Photo]) -> list[Face | None]:
+def label(labeler: FaceLabeler, photos: Sequence[ReferencePhoto]) -> list[Face | None]:
     """The face of each photograph whose landmarks are nearest to the reference's place.
 
     A photograph may show more faces than the one that has reference points.

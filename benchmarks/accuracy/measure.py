@@ -39,7 +39,7 @@ MIRROR = (
 
 
 @dataclass(frozen=True)
-class Photo:
+class ReferencePhoto:
     """A photograph and MediaPipe's 68 points in it."""
 
     name: str
@@ -71,7 +71,7 @@ class Measured:
         return float(self.errors[list(GROUPS[name])].mean())
 
 
-def read_photos(folder: Path) -> list[Photo]:
+def read_photos(folder: Path) -> list[ReferencePhoto]:
     """Every image of a folder that has its points beside it, in the order of their names.
 
     Raises UserError where there is none, or where points are not 68 lines of x and y.
@@ -82,7 +82,7 @@ def read_photos(folder: Path) -> list[Photo]:
         if path.suffix.lower() in (".jpg", ".jpeg", ".png") and points.exists():
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB"))
-            photos.append(Photo(path.stem, pixels, read_points(points)))
+            photos.append(ReferencePhoto(path.stem, pixels, read_points(points)))
     if not photos:
         raise UserError(
             f"{folder} has no photograph with NAME{REFERENCE_SUFFIX} beside it; there is nothing "
@@ -103,7 +103,7 @@ def read_points(path: Path) -> Floats:
 
 
 def measure(
-    photo: Photo, landmarks: npt.ArrayLike, yaw: float, pitch: float, camera: ImageCamera
+    photo: ReferencePhoto, landmarks: npt.ArrayLike, yaw: float, pitch: float, camera: ImageCamera
 ) -> Measured:
     """Compare what was found with the photograph's reference.
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.accuracy.measure import Photo
+from benchmarks.accuracy.measure import ReferencePhoto
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.drawing.draw import covered_by_face
 from tddfa3.face import Face
@@ -21,7 +21,7 @@ FOUND, REFERENCE = (255, 60, 60), (80, 255, 80)
 MESH_OPACITY = 0.65
 
 
-def write_sheet(path: Path, photos: Sequence[Photo], faces: Sequence[Face | None]) -> None:
+def write_sheet(path: Path, photos: Sequence[ReferencePhoto], faces: Sequence[Face | None]) -> None:
     """PNG or JPEG by the name's end. Needs faces with the render "shape"."""
     tiles = [
         tile(photo, face) if face is not None else _empty_tile()
@@ -32,7 +32,7 @@ def write_sheet(path: Path, photos: Sequence[Photo], faces: Sequence[Face | None
     cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
 
 
-def tile(photo: Photo, face: Face) -> npt.NDArray[np.uint8]:
+def tile(photo: ReferencePhoto, face: Face) -> npt.NDArray[np.uint8]:
     """The crop with the found points (red) and the reference's (green), then with the mesh."""
     crop = crop_image(photo.image, face.crop)
     size = (CROP_SIZE * ENLARGED, CROP_SIZE * ENLARGED)

@@ -90,7 +90,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Totals:
+class RunSummary:
     images: int
     faces: int
     statuses: dict[str, int]
@@ -139,7 +139,7 @@ class Faces:
         return len(self.names)
 
 
-def totals(run: LabelledRun, database: Database) -> Totals:
+def totals(run: LabelledRun, database: Database) -> RunSummary:
     """Counts over everything that is committed."""
     by_status = database.table(
         "SELECT status, count(*) AS images FROM images GROUP BY status ORDER BY status"
@@ -150,7 +150,7 @@ def totals(run: LabelledRun, database: Database) -> Totals:
         "SELECT shard, error FROM rows WHERE status = 'shard_error' ORDER BY shard"
     ).to_pylist()
     current = [row for row in shard_errors if row["shard"] not in run.superseded]
-    return Totals(
+    return RunSummary(
         images=sum(statuses.values()),
         faces=int(faces),
         statuses=statuses,

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.pipeline.export.photos import Photo, PhotoReader, photo_options
+from jobs.pipeline.export.photos import PhotoReader, SourcePhoto, photo_options
 from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import read_about
 from jobs.pipeline.storage.store import StoreError
@@ -78,7 +78,7 @@ class PictureMaker:
     def _photo(self, row: dict[str, Any]) -> Pixels:
         digests = {row["key"]: row["image_sha256"]}
         for _, photo in self._photos.read(row["shard"], digests, self._chunk(row["part"])):
-            if isinstance(photo, Photo):
+            if isinstance(photo, SourcePhoto):
                 return photo.image
             raise ValueError(photo)
         raise ValueError("the photograph is not in its shard")

@@ -21,8 +21,8 @@ import pyarrow.dataset as ds
 import pytest
 import torch
 
-from jobs.pipeline.export.files import decode_png
 from jobs.pipeline.output.recipes import FaceTensors, shape_of
+from jobs.pipeline.record.rows import decode_png
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 from tests.support.made_run import FACES, make_run

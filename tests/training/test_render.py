@@ -17,7 +17,7 @@ from training.anatomy import mouth_interior
 from training.people import JAW, LIDS, People
 from training.pose import five_points
 from training.render import (
-    Shard,
+    Renders,
     face_model_data,
     load_shards,
     render_shard,
@@ -40,11 +40,11 @@ def studio(data: FaceModelData) -> Studio:
 
 
 @pytest.fixture(scope="module")
-def shard(studio: Studio) -> Shard:
+def shard(studio: Studio) -> Renders:
     return render_shard(studio, seed=0, number=0, count=PICTURES)
 
 
-def test_a_shard_depends_on_seed_and_number_alone(studio: Studio, shard: Shard) -> None:
+def test_a_shard_depends_on_seed_and_number_alone(studio: Studio, shard: Renders) -> None:
     again = render_shard(studio, seed=0, number=0, count=5)
     np.testing.assert_array_equal(again.pictures, shard.pictures[:5])
     np.testing.assert_array_equal(again.coefficients, shard.coefficients[:5])
@@ -52,7 +52,7 @@ def test_a_shard_depends_on_seed_and_number_alone(studio: Studio, shard: Shard) 
     assert (other.pictures[0] != shard.pictures[0]).mean() > 0.5
 
 
-def test_pictures_show_something(studio: Studio, shard: Shard) -> None:
+def test_pictures_show_something(studio: Studio, shard: Renders) -> None:
     assert shard.pictures.shape == (PICTURES, 112, 112, 3)
     assert shard.pictures.dtype == np.uint8
     assert shard.coefficients.shape == (PICTURES, studio.people.sizes.total)
@@ -61,7 +61,7 @@ def test_pictures_show_something(studio: Studio, shard: Shard) -> None:
     assert (middle.std(axis=1) > 4).mean() > 0.9
 
 
-def test_the_crop_around_its_points_is_the_picture(data: FaceModelData, shard: Shard) -> None:
+def test_the_crop_around_its_points_is_the_picture(data: FaceModelData, shard: Renders) -> None:
     """What a detector's points make of a photograph, up to that detector's errors."""
     geometry = FaceModel(data)(split(torch.from_numpy(shard.coefficients), data.sizes))
     landmarks = geometry.points[:, torch.from_numpy(data.landmarks["68"]).long()].numpy()
@@ -118,9 +118,9 @@ def test_mouths_and_eyes_come_in_every_opening(data: FaceModelData) -> None:
     assert (drawn[:, LIDS] > 1.5).any()
 
 
-def test_shards_are_kept_whole(shard: Shard, tmp_path: Path) -> None:
-    save_shard(shard_path(tmp_path, 1), Shard(shard.pictures[3:], shard.coefficients[3:]))
-    save_shard(shard_path(tmp_path, 0), Shard(shard.pictures[:3], shard.coefficients[:3]))
+def test_shards_are_kept_whole(shard: Renders, tmp_path: Path) -> None:
+    save_shard(shard_path(tmp_path, 1), Renders(shard.pictures[3:], shard.coefficients[3:]))
+    save_shard(shard_path(tmp_path, 0), Renders(shard.pictures[:3], shard.coefficients[:3]))
     loaded = load_shards(tmp_path)
     np.testing.assert_array_equal(loaded.pictures, shard.pictures)
     np.testing.assert_array_equal(loaded.coefficients, shard.coefficients)

@@ -16,7 +16,7 @@ from tddfa3.networks.backbones.efficientlite import EfficientLite
 from tddfa3.networks.weights import load_network
 from training import pretrained
 from training.losses import WEIGHTS, FaceLoss
-from training.render import Shard, face_model_data, render_shard
+from training.render import Renders, face_model_data, render_shard
 from training.scene import Studio
 from training.train import Recipe, Trainer, augmented, build_network, train
 
@@ -30,11 +30,11 @@ def data() -> FaceModelData:
 
 
 @pytest.fixture(scope="module")
-def shard(data: FaceModelData) -> Shard:
+def shard(data: FaceModelData) -> Renders:
     return render_shard(Studio(data), seed=1, number=0, count=32)
 
 
-def test_losses_are_0_for_the_truth_only(data: FaceModelData, shard: Shard) -> None:
+def test_losses_are_0_for_the_truth_only(data: FaceModelData, shard: Renders) -> None:
     loss, target = FaceLoss(data), torch.from_numpy(shard.coefficients)
     perfect = loss(target, target)
     assert set(perfect) == set(WEIGHTS)
@@ -49,7 +49,7 @@ def test_losses_are_0_for_the_truth_only(data: FaceModelData, shard: Shard) -> N
         assert (float(parts["points"]) == 0) == unseen
 
 
-def test_an_opening_is_a_loss_of_its_own(data: FaceModelData, shard: Shard) -> None:
+def test_an_opening_is_a_loss_of_its_own(data: FaceModelData, shard: Renders) -> None:
     loss, target = FaceLoss(data), torch.from_numpy(shard.coefficients)
     wider = target.clone()
     wider[:, data.sizes.slices()["exp"].start] += 1.0  # the jaw
@@ -61,7 +61,7 @@ def test_an_opening_is_a_loss_of_its_own(data: FaceModelData, shard: Shard) -> N
 
 @pytest.fixture(scope="module")
 def trained(
-    data: FaceModelData, shard: Shard, tmp_path_factory: pytest.TempPathFactory
+    data: FaceModelData, shard: Renders, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[list[float], Path]:
     """Losses of a few steps on a few renders, from random weights, and the file written."""
     torch.manual_seed(0)
@@ -103,7 +103,7 @@ def test_the_weights_written_are_a_network(
     assert network(torch.rand(2, 3, 224, 224)).shape == (2, data.sizes.total)
 
 
-def test_frozen_layers_stay(data: FaceModelData, shard: Shard) -> None:
+def test_frozen_layers_stay(data: FaceModelData, shard: Renders) -> None:
     torch.manual_seed(0)
     network = build_network(data.sizes, shard.coefficients)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -118,7 +118,7 @@ def test_frozen_layers_stay(data: FaceModelData, shard: Shard) -> None:
     assert "output.bias" in changed
 
 
-def test_augmented_pictures_stay_pictures(shard: Shard) -> None:
+def test_augmented_pictures_stay_pictures(shard: Renders) -> None:
     images = torch.from_numpy(shard.pictures[:8]).permute(0, 3, 1, 2).float() / 255
     first = augmented(images, torch.Generator().manual_seed(0))
     again = augmented(images, torch.Generator().manual_seed(0))

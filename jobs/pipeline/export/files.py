@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import scipy.io
 from numpy.typing import NDArray
 
-from jobs.pipeline.export.photos import Photo
+from jobs.pipeline.export.photos import SourcePhoto
 from jobs.pipeline.export.plan import ExportConfig
-from jobs.pipeline.record.rows import png
+from jobs.pipeline.record.rows import decode_png, png
 from tddfa3.drawing.mesh import encode_mesh
 from tddfa3.face import Face
 from tddfa3.geometry.camera import pose_para
@@ -39,7 +38,7 @@ class Item:
     row: dict[str, Any]
     name: str
     face: Face | None = None
-    photo: Photo | None = None
+    photo: SourcePhoto | None = None
 
     @property
     def crop(self) -> CropTransform:
@@ -64,14 +63,6 @@ class Item:
         if made is not None:
             return made
         return None if self.row.get(name) is None else decode_png(self.row[name])
-
-
-def decode_png(data: bytes) -> Labels:
-    """(H, W) label map. Raises ValueError when it is not one."""
-    labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2:
-        raise ValueError("not a PNG of one channel")
-    return labels.astype(np.uint8, copy=False)
 
 
 def face_files(config: ExportConfig, sets: Sequence[str], item: Item) -> Iterator[File]:

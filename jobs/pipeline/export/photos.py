@@ -27,7 +27,7 @@ _INDEXES_HELD = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class SourcePhoto:
     """A photograph: its encoded bytes, what a file of them is called, and its pixels.
 
     image: uint8 (H, W, 3) RGB, after EXIF rotation.
@@ -55,7 +55,7 @@ class PhotoReader:
 
     def read(
         self, shard_id: str, digests: Mapping[str, str | None], chunk: Mapping[str, Any]
-    ) -> Iterator[tuple[str, Photo | str]]:
+    ) -> Iterator[tuple[str, SourcePhoto | str]]:
         """Photographs of one shard in the order they lie there, or why one cannot be had.
 
         Args:
@@ -91,7 +91,7 @@ def photo_options(run: LabelledRun, s3_endpoint: str) -> ReadOptions:
     return replace(options, s3_endpoint=s3_endpoint) if s3_endpoint else options
 
 
-def _photo(data: bytes | ShardReadError, digest: str | None) -> Photo | str:
+def _photo(data: bytes | ShardReadError, digest: str | None) -> SourcePhoto | str:
     if isinstance(data, ShardReadError):
         return f"the photograph cannot be read: {data.why}"
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
@@ -100,7 +100,7 @@ def _photo(data: bytes | ShardReadError, digest: str | None) -> Photo | str:
     image, failure, *_ = decode(data, max_pixels=2**62)
     if image is None:
         return f"the photograph cannot be decoded: {failure.error if failure else ''}"
-    return Photo(data, _suffix(data), image)
+    return SourcePhoto(data, _suffix(data), image)
 
 
 def _suffix(data: bytes) -> str:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.export.coco import fragment
 from jobs.pipeline.export.files import File, Item, face_files
-from jobs.pipeline.export.photos import Photo, PhotoReader
+from jobs.pipeline.export.photos import PhotoReader, SourcePhoto
 from jobs.pipeline.export.plan import Batch, ExportConfig, Needs, Pick
 from jobs.pipeline.export.upstream import upstream_files
 from jobs.pipeline.export.webdataset import ShardWriter, sample, shard_name
@@ -222,7 +222,7 @@ class Exporter:
             }
             for key, photo in self._photos.read(shard, digests, chunk):
                 for pick in of_key[key]:
-                    if isinstance(photo, Photo):
+                    if isinstance(photo, SourcePhoto):
                         row = rows[shard, key, pick.face_index]
                         yield Item(row, pick.name, photo=photo)
                     else:

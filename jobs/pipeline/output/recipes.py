@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from jobs.pipeline.export.files import decode_png
 from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.parts import read_part
+from jobs.pipeline.record.rows import decode_png
 from jobs.pipeline.record.schema import STATUSES, list_lengths
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.errors import UnavailableError, UserError

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jobs.pipeline.record.names import Mark, escape_key, shard_path
+from jobs.pipeline.shards.model import OUTPUT_MARK
 
 if TYPE_CHECKING:
     from jobs.pipeline.record.chunks import Chunk
 
-MANIFEST = "_run/manifest.json"
+MANIFEST = OUTPUT_MARK
 CARD = "_run/README.md"
 COMPACTION = "_run/compaction.json"
 LOGS = "_run/logs"

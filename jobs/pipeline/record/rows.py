@@ -96,6 +96,14 @@ def png(labels: NDArray[np.uint8]) -> bytes:
     return data.tobytes()
 
 
+def decode_png(data: bytes) -> NDArray[np.uint8]:
+    """(H, W) label map. Raises ValueError when it is not one."""
+    labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.ndim != 2:
+        raise ValueError("not a PNG of one channel")
+    return labels.astype(np.uint8, copy=False)
+
+
 def to_table(rows: Sequence[Row], schema: LabelSchema, part: Mapping[str, Any]) -> pa.Table:
     """Rows as a table of the run's schema; ``part`` goes into the file metadata with the counts.
 

@@ -10,10 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from jobs.pipeline.record.layout import MANIFEST
 from jobs.pipeline.shards import patterns, uri_list
 from jobs.pipeline.shards.folder import FolderDigest
-from jobs.pipeline.shards.model import ReadOptions, Shard, ShardKind, is_image_name, printable
+from jobs.pipeline.shards.model import (
+    OUTPUT_MARK,
+    ReadOptions,
+    Shard,
+    ShardKind,
+    is_image_name,
+    printable,
+)
 from jobs.pipeline.storage.store import Store, locate, parse_url
 from tddfa3.errors import UserError
 
@@ -145,8 +151,8 @@ def _in_folder(store: Store, wanted: Callable[[str], bool], pattern: str) -> Ite
     folders: defaultdict[str, FolderDigest] = defaultdict(FolderDigest)
     outputs: list[str] = []
     for entry in store.walk():
-        if f"/{entry.rel}".endswith(f"/{MANIFEST}"):
-            outputs.append(entry.rel.removesuffix(MANIFEST))
+        if f"/{entry.rel}".endswith(f"/{OUTPUT_MARK}"):
+            outputs.append(entry.rel.removesuffix(OUTPUT_MARK))
         elif _is_hidden(entry.rel) or not wanted(entry.rel):
             continue
         elif (kind := archive_kind(entry.rel)) is not None:

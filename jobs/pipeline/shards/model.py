@@ -10,6 +10,8 @@ from typing import Literal
 ShardKind = Literal["folder", "tar", "zip", "parquet", "list"]
 
 MIB = 1 << 20
+#: What tells an output of the label job, which is no input, from other folders.
+OUTPUT_MARK = "_run/manifest.json"
 #: What a member may hold, encoded; a larger one is reported, not read.
 MAX_MEMBER_BYTES = 256 * MIB
 

@@ -15,7 +15,7 @@ from benchmarks.accuracy.measure import (
     GROUPS,
     RIGID,
     Measured,
-    Photo,
+    ReferencePhoto,
     canonical_points,
     correlation,
     measure,
@@ -41,7 +41,7 @@ def made_up_points(offset: float = 0.0) -> np.ndarray:
 
 
 def test_errors_are_in_percent_of_the_outer_eye_distance() -> None:
-    photo = Photo("made up", np.zeros((300, 400, 3), np.uint8), made_up_points())
+    photo = ReferencePhoto("made up", np.zeros((300, 400, 3), np.uint8), made_up_points())
     camera = image_camera(np.zeros(3), np.zeros(3), CROP)
     measured = measure(photo, made_up_points(offset=3.0), 0.0, 0.0, camera)
     np.testing.assert_allclose(measured.errors, 3.0)
