@@ -128,5 +128,5 @@ def test_shards_are_kept_whole(shard: Renders, tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"benchmarks\.open_model\.render"):
+    with pytest.raises(UserError, match=r"training\.render"):
         load_shards(tmp_path)
