@@ -27,8 +27,8 @@ FORMAT = 1
 KEY = b"tddfa3_index"
 """In the file metadata: what a plan needs of the index, as JSON."""
 _ROWS_PER_GROUP = 4096
-#: Indexes read at once when a plan is made: each is one or two small requests.
 PARALLEL_LOADS = 16
+"""Indexes read at once when a plan is made: each is one or two small requests."""
 
 _SCHEMA = pa.schema(
     [

@@ -20,8 +20,8 @@ from jobs.pipeline.shards.model import (
 from jobs.pipeline.shards.patterns import compile_pattern
 from jobs.pipeline.storage.store import Store, StoreError
 
-#: Requests under way at once when every image is an object of its own.
 PARALLEL_READS = 16
+"""Requests under way at once when every image is an object of its own."""
 
 Read = tuple[Member, bytes | ShardReadError]
 

@@ -33,8 +33,8 @@ _ARCHIVES: dict[str, ShardKind] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-#: The shard of the images that lie directly in the input folder.
 ROOT_ID = "root"
+"""The shard of the images that lie directly in the input folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,16 @@ from typing import Literal
 ShardKind = Literal["folder", "tar", "zip", "parquet", "list"]
 
 MIB = 1 << 20
-#: What tells an output of the label job, which is no input, from other folders.
 OUTPUT_MARK = "_run/manifest.json"
-#: What a member may hold, encoded; a larger one is reported, not read.
+"""What tells an output of the label job, which is no input, from other folders."""
 MAX_MEMBER_BYTES = 256 * MIB
+"""What a member may hold, encoded; a larger one is reported, not read."""
 
-#: Names that end so (any case) are images; Pillow decides by content later.
 IMAGE_SUFFIXES = frozenset(
     {"png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "tif", "tiff", "gif", "jp2", "j2k"}
     | {"avif", "heic", "heif", "ppm", "pgm", "pnm"}
 )
+"""Names that end so (any case) are images; Pillow decides by content later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from jobs.pipeline.shards.parking import Parking
 from jobs.pipeline.shards.reader import RangeFile, RangeReader
 from jobs.pipeline.storage.store import locate
 
-#: Rows decoded at once; few, because each may hold many MiB.
+# Rows decoded at once; few, because each may hold many MiB.
 _BATCH_ROWS = 16
 _DAMAGE = (pa.ArrowException, OSError, ValueError)
 

@@ -10,18 +10,18 @@ from typing import Protocol
 from jobs.pipeline.shards.model import MIB, Member
 from jobs.pipeline.storage.store import Store
 
-#: One read-ahead: from S3 a request costs about as long as a few MiB take to arrive.
 REMOTE_BLOCK = 8 * MIB
-#: What is read after a jump over more than a block: members are large, only headers are wanted.
+"""One read-ahead: from S3 a request costs about as long as a few MiB take to arrive."""
 REMOTE_SIP = MIB // 16
+"""What is read after a jump over more than a block: members are large, only headers are wanted."""
 LOCAL_SIP = MIB // 32
 
-#: Members closer together than this are fetched in one request, up to SPAN_BYTES at a time.
 SPAN_GAP = MIB // 2
+"""Members closer together than this are fetched in one request, up to SPAN_BYTES at a time."""
 SPAN_BYTES = 32 * MIB
 
 
-#: Threads that read ahead; idle ones cost nothing.
+# Threads that read ahead; idle ones cost nothing.
 _AHEAD = ThreadPoolExecutor(8, thread_name_prefix="read-ahead")
 
 

@@ -22,10 +22,10 @@ from jobs.pipeline.storage.store import locate
 Compression = Literal["gzip", "zstd"]
 
 _MAGIC: dict[bytes, Compression] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-#: At most this much is decompressed at once, whatever the ratio.
+# At most this much is decompressed at once, whatever the ratio.
 _STEP = MIB
 _GZIP_PIECE = MIB // 4
-#: zstd's decompressor has no limit on its output; a piece this small cannot grow beyond 256 MiB.
+# zstd's decompressor has no limit on its output; a piece this small cannot grow beyond 256 MiB.
 _ZSTD_PIECE = MIB // 128
 
 

@@ -14,8 +14,8 @@ from jobs.pipeline.shards.model import printable
 from jobs.pipeline.shards.reader import ByteSource
 
 BLOCK = 512
-#: Types of members with content; contiguous files (7) are treated so by every reader.
 REGULAR = frozenset({b"0", b"\0", b"7"})
+"""Types of members with content; contiguous files (7) are treated so by every reader."""
 HARD_LINK = b"1"
 _DIRECTORY = b"5"
 _NO_CONTENT = frozenset({HARD_LINK, b"2", b"3", b"4", _DIRECTORY, b"6"})
@@ -23,9 +23,9 @@ _PAX = frozenset({b"x", b"X"})
 _PAX_GLOBAL = b"g"
 _GNU_LONG = {b"L": "path", b"K": "linkpath"}
 _GNU_SPARSE = b"S"
-#: A long name or a set of pax records above this is damage, not a name.
+# A long name or a set of pax records above this is damage, not a name.
 _MAX_EXTENSION = 1 << 20
-#: How far past an end-of-archive marker to look for an appended archive.
+# How far past an end-of-archive marker to look for an appended archive.
 _MAX_PADDING = 1 << 20
 
 

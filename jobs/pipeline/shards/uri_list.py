@@ -27,7 +27,7 @@ from jobs.pipeline.storage.store import Store, StoreError, locate, parse_url
 from tddfa3.errors import UserError
 
 _SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")
-#: Columns of a CSV, or fields of a JSON object, that hold the URI; the first one there counts.
+# Columns of a CSV, or fields of a JSON object, that hold the URI; the first one there counts.
 _COLUMNS = ("uri", "url", "path", "file_name", "filename", "file", "image", "image_path")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 

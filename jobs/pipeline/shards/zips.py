@@ -23,12 +23,12 @@ from jobs.pipeline.storage.store import locate
 
 _SIGNATURE = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
-#: Name and extra field of a local header, at most.
+# Name and extra field of a local header, at most.
 _MOST_NAME = 2 * 0xFFFF
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bz2"}
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
-#: All that zipfile raises for a directory that is damaged, cut or hostile.
+# All that zipfile raises for a directory that is damaged, cut or hostile.
 _DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,

@@ -10,8 +10,8 @@ from tddfa3.errors import UserError
 
 Kind = Literal["not_found", "denied", "full", "unavailable", "refused", "failed"]
 
-#: Nothing that follows can succeed either: stop early, keep what is committed.
 FATAL_KINDS = frozenset({"denied", "full", "unavailable"})
+"""Nothing that follows can succeed either: stop early, keep what is committed."""
 
 
 class StoreError(UserError):
