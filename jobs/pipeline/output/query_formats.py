@@ -1,4 +1,8 @@
-"""A query's result as text for a person, or as a file for a program; streamed batch by batch."""
+"""A query's result as text for a person, or as a file for a program; streamed batch by batch.
+
+CSV and JSON are written here because pyarrow's CSV writer refuses lists, and DuckDB's COPY writes
+NaN into JSON, where no other reader takes it, and lists and structs into CSV that are not JSON.
+"""
 
 from __future__ import annotations
 
