@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.machine import Memory, memory, peak_memory
+from jobs.exits import ExitCode
 from jobs.pipeline.drive.nodes import cluster_nodes
 from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.drive.pool import ActorPool
@@ -116,7 +117,7 @@ def run_job(config: LabelConfig, factory: LabelerFactory) -> dict[str, Any]:
     """
     run = open_run(config, factory.facts(config))
     watch = Watch(config.actors.minimum)
-    with ray_session(config) as stop:
+    with ray_session(config, killed_code=ExitCode.STOPPED) as stop:
         size = size_pool(config, cluster_nodes())
         assignment = Assignment.of(run, factory, size.cpus, config_on_actor(config, size))
         pool = ActorPool(assignment, size)

@@ -10,7 +10,6 @@ same command continues.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +17,10 @@ from typing import Annotated
 
 import tyro
 
-from jobs.card import write_card
-from jobs.pipeline.output.compacting import CompactionPlan, compacted, encode, make_plan
-from jobs.pipeline.output.reading import (
-    DONE,
-    STOPPED,
-    LabelledRun,
-    exit_code,
-    say_if_unfinished,
-)
-from jobs.pipeline.record.layout import COMPACTION, INDEX_FOLDER, MANIFEST, SUPERSEDED
+from jobs.exits import ExitCode, reading_code, run_program
+from jobs.pipeline.output.card import write_card
+from jobs.pipeline.output.compacting import begin, compacted, encode, make_plan
+from jobs.pipeline.output.reading import LabelledRun, say_if_unfinished
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
@@ -49,20 +42,16 @@ class CompactConfig:
     """Endpoint of the S3 server, when it is not AWS."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    config = tyro.cli(CompactConfig, prog="python -m jobs.compact", args=arguments)
-    try:
-        return compact(config)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        return STOPPED
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.compact") -> int:
+    config = tyro.cli(CompactConfig, prog=prog, args=argv)
+    return run_program(
+        lambda: compact(config),
+        code_of=reading_code,
+        on_interrupt="stopped; the same command continues",
+    )
 
 
-def compact(config: CompactConfig) -> int:
+def compact(config: CompactConfig) -> ExitCode:
     """Writes what is not there yet."""
     if config.rows_per_file < 1:
         raise UserError(f"--rows-per-file {config.rows_per_file}: must be at least 1")
@@ -74,7 +63,7 @@ def compact(config: CompactConfig) -> int:
     say_if_unfinished(run)
     if not run.parts:
         print("nothing is committed yet; nothing written")
-        return DONE
+        return ExitCode.DONE
     plan = make_plan(run, config.rows_per_file)
     begin(run, dest, plan)
     written = 0
@@ -87,43 +76,13 @@ def compact(config: CompactConfig) -> int:
     before = len(plan.files) - written
     text = f"{plan.rows:,} rows of {len(run.parts):,} part files in {len(plan.files):,} files"
     print(f"{text}: {dest.url}" + (f" ({before} were there before)" if before else ""))
-    return DONE
+    return ExitCode.DONE
 
 
 def show_progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
         print(f"\r{done:,} of {total:,} files", end=end, file=sys.stderr, flush=True)
-
-
-def begin(run: LabelledRun, dest: Store, plan: CompactionPlan) -> None:
-    """Marks DEST as the compaction of this state of the run, and copies what readers need.
-
-    Raises:
-        UserError: DEST holds something else.
-    """
-    mark = {
-        "source": run.store.url,
-        "source_sha256": plan.digest,
-        "source_parts": len(run.parts),
-        "rows": plan.rows,
-        "files": [file.rel for file in plan.files],
-    }
-    kept = dest.read_or_none(COMPACTION)
-    if kept is None and next(dest.list(), None) is not None:
-        raise UserError(f"DEST {dest.url} is not empty; give a folder that is new or empty")
-    if not dest.publish_new(COMPACTION, (json.dumps(mark, indent=1) + "\n").encode()):
-        before = json.loads(dest.read(COMPACTION))
-        raise UserError(
-            f"DEST {dest.url} holds the compaction of {before['source_parts']:,} part files of "
-            f"{before['source']}; now there are {len(run.parts):,} of {run.store.url}, or other "
-            "options, or it was begun by version 0.1: give another DEST"
-        )
-    for folder in (INDEX_FOLDER, SUPERSEDED):
-        for entry in run.store.list(folder):
-            dest.publish(entry.rel, run.store.read(entry.rel))
-    if run.manifest is not None:
-        dest.publish(MANIFEST, run.store.read(MANIFEST))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
+from jobs.exits import ExitCode, reading_code, run_program
 from jobs.pipeline.export.coco import merge
 from jobs.pipeline.export.photos import photo_options
 from jobs.pipeline.export.plan import (
@@ -29,40 +30,27 @@ from jobs.pipeline.export.plan import (
 )
 from jobs.pipeline.export.pool import export_batches
 from jobs.pipeline.export.work import BatchReport, ExportJob, coco_fragment
+from jobs.pipeline.output.assets import assets_of, require_assets_of
 from jobs.pipeline.output.reading import (
-    DONE,
-    INCOMPLETE,
-    STOPPED,
     LabelledRun,
-    exit_code,
     say_if_unfinished,
 )
 from jobs.pipeline.storage.store import Store
-from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 
 _MOST_FAILURES_SHOWN = 20
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    config = tyro.cli(
-        ExportConfig,
-        prog="python -m jobs.export",
-        args=arguments,
-        config=(tyro.conf.FlagCreatePairsOff,),
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.export") -> int:
+    config = tyro.cli(ExportConfig, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    return run_program(
+        lambda: export(check(config)),
+        code_of=reading_code,
+        on_interrupt="stopped; the same command continues",
     )
-    try:
-        return export(check(config))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        return STOPPED
 
 
-def export(config: ExportConfig) -> int:
+def export(config: ExportConfig) -> ExitCode:
     """Exports what the filter selects and is not there yet."""
     run = LabelledRun(config.output, s3_endpoint=config.s3_endpoint or None)
     dest = open_dest(config, run)
@@ -71,10 +59,10 @@ def export(config: ExportConfig) -> int:
     if not picks:
         what = f"no face matches {config.where!r}" if config.where else "there are no faces"
         print(f"{what}; nothing written")
-        return DONE
+        return ExitCode.DONE
     job = make_job(config, run, dest)
     work = list(batches(config, run, picks))
-    reports = list(progress(export_batches(job, work), work))
+    reports = list(progress(export_batches(job, work, killed_code=ExitCode.STOPPED), work))
     if "coco" in config.mask_formats and config.layout == "files":
         complete = [coco_fragment(batch) for batch in work if dest.exists(coco_fragment(batch))]
         merge(dest, complete, job.part_names)
@@ -90,9 +78,9 @@ def open_dest(config: ExportConfig, run: LabelledRun) -> Store:
 
 def make_job(config: ExportConfig, run: LabelledRun, dest: Store) -> ExportJob:
     needed = needs(config, run)
-    assets = config.assets or str((run.manifest or {}).get("config", {}).get("assets", ""))
+    assets = config.assets or assets_of(run)
     if needed.outputs is not None:
-        check_assets(assets, run)
+        require_assets_of(run, assets)
     return ExportJob(
         config,
         run.store,
@@ -104,19 +92,6 @@ def make_job(config: ExportConfig, run: LabelledRun, dest: Store) -> ExportJob:
         photo_options(run, config.s3_endpoint),
         assets,
     )
-
-
-def check_assets(assets: str, run: LabelledRun) -> None:
-    """Only the face model that the coefficients were predicted for gives the faces back."""
-    if not assets:
-        raise UserError("--assets DIR is missing; give the bundle that the labels were made with")
-    digest = run.about["assets"]["digest"]
-    bundle = AssetBundle.load(assets)
-    if bundle.digest != digest:
-        raise UserError(
-            f"--assets {assets} is {bundle.name} ({bundle.digest[:12]}…), but the labels were made "
-            f"with {run.about['assets']['name']} ({digest[:12]}…)"
-        )
 
 
 def progress(reports: Iterable[BatchReport], work: Sequence[Batch]) -> Iterator[BatchReport]:
@@ -140,7 +115,7 @@ def progress(reports: Iterable[BatchReport], work: Sequence[Batch]) -> Iterator[
             yield report
 
 
-def summary(reports: Sequence[BatchReport], dest: Store) -> int:
+def summary(reports: Sequence[BatchReport], dest: Store) -> ExitCode:
     """Says what there is now; the exit code."""
     made = [report for report in reports if not report.skipped]
     before = sum(report.faces for report in reports if report.skipped)
@@ -153,7 +128,7 @@ def summary(reports: Sequence[BatchReport], dest: Store) -> int:
         print(f"missing: {failure}", file=sys.stderr)
     if len(failures) > _MOST_FAILURES_SHOWN:
         print(f"and {len(failures) - _MOST_FAILURES_SHOWN:,} more", file=sys.stderr)
-    return INCOMPLETE if failures else DONE
+    return ExitCode.INCOMPLETE if failures else ExitCode.DONE
 
 
 if __name__ == "__main__":

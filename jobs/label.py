@@ -2,8 +2,8 @@
 
 list shards -> what is not committed yet -> read, decode, label, commit (in actors) -> progress.
 
-Exit codes: 0 all done; 2 bad usage or input; 3 done, but parts of the input could not be read;
-4 stopped early, the same command continues.
+Exit codes: 0 all done; 2 bad usage or input, or not one image in it; 3 done, but parts of the input
+could not be read; 4 stopped early, the same command continues.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jobs.card import write_card
+from jobs.exits import ExitCode, run_program
 from jobs.pipeline.drive.nodes import cluster_nodes
 from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.drive.pool import ActorPool
 from jobs.pipeline.drive.ray_session import ray_session
-from jobs.pipeline.drive.reporting import DONE, INCOMPLETE, STOPPED, UNUSABLE, Reporter
+from jobs.pipeline.drive.reporting import Reporter
 from jobs.pipeline.drive.scheduler import Scheduler
 from jobs.pipeline.drive.sizing import config_on_actor, size_pool
 from jobs.pipeline.label.actor import Assignment
 from jobs.pipeline.label.factory import FaceLabelerFactory, LabelerFactory
+from jobs.pipeline.output.card import write_card
 from jobs.pipeline.record import config as configs
 from jobs.pipeline.record.run import Run, config_of, open_run
 from tddfa3.assets.default import OPEN
@@ -34,26 +35,30 @@ OPEN_NOTE = (
 """Said once a run."""
 
 
-def main(argv: Sequence[str] | None = None, factory: LabelerFactory | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None,
+    factory: LabelerFactory | None = None,
+    *,
+    prog: str = "python -m jobs.label",
+) -> int:
     """The whole program; tests bring a factory of their own."""
-    factory = factory or FaceLabelerFactory()
-    try:
-        config = configs.parse(sys.argv[1:] if argv is None else argv, config_of)
-        run = open_run(config, factory.facts(config))
-        if config.assets == OPEN:
-            print(f"note: {OPEN_NOTE}", file=sys.stderr)
-        return label(run, factory)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return UNUSABLE
-    except KeyboardInterrupt:
-        return STOPPED
+    arguments = sys.argv[1:] if argv is None else argv
+    return run_program(lambda: start(arguments, factory or FaceLabelerFactory(), prog))
 
 
-def label(run: Run, factory: LabelerFactory) -> int:
+def start(arguments: Sequence[str], factory: LabelerFactory, prog: str) -> ExitCode:
+    """Reads the command line, opens the run and labels it."""
+    config = configs.parse(arguments, config_of, prog=prog)
+    run = open_run(config, factory.facts(config))
+    if config.assets == OPEN:
+        print(f"note: {OPEN_NOTE}", file=sys.stderr)
+    return label(run, factory)
+
+
+def label(run: Run, factory: LabelerFactory) -> ExitCode:
     """Labels everything of a run that is not committed yet."""
     config = run.config
-    with ray_session(config) as stop, Reporter(run) as reporter:
+    with ray_session(config, killed_code=ExitCode.STOPPED) as stop, Reporter(run) as reporter:
         size = size_pool(config, cluster_nodes())
         pool = ActorPool(
             Assignment.of(run, factory, size.cpus, config_on_actor(config, size)),
@@ -69,9 +74,11 @@ def label(run: Run, factory: LabelerFactory) -> int:
             reporter.report(event)
         if stop.requested():
             reporter.stopped("stopped by a signal")
-    if reporter.exit_code in (DONE, INCOMPLETE):
-        describe(run)
-    return reporter.exit_code
+    if reporter.was_stopped:
+        return ExitCode.STOPPED
+    describe(run)
+    totals = reporter.totals
+    return ExitCode.INCOMPLETE if totals.shards_in_error or totals.given_up else ExitCode.DONE
 
 
 def describe(run: Run) -> None:

@@ -13,9 +13,10 @@ from typing import IO, Annotated, Literal, cast
 import pyarrow as pa
 import tyro
 
+from jobs.exits import ExitCode, reading_code, run_program
 from jobs.pipeline.output.database import MACROS, VIEWS, Database
 from jobs.pipeline.output.query_formats import WRITERS, print_table
-from jobs.pipeline.output.reading import DONE, STOPPED, LabelledRun, exit_code, say_if_unfinished
+from jobs.pipeline.output.reading import LabelledRun, say_if_unfinished
 from jobs.pipeline.storage.spool import spooled
 from jobs.pipeline.storage.store import locate
 from tddfa3.errors import UserError
@@ -41,33 +42,23 @@ class QueryConfig:
     """Endpoint of the S3 server, when it is not AWS."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    config = parse(sys.argv[1:] if argv is None else argv)
-    try:
-        return query(config)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
-    except KeyboardInterrupt:
-        return STOPPED
-    except BrokenPipeError:
-        # The reader of our output has seen enough; nothing more may be written, not even at exit.
-        sys.stderr.close()
-        return DONE
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.query") -> int:
+    config = parse(argv, prog)
+    return run_program(lambda: query(config), code_of=reading_code, is_piped=True)
 
 
-def parse(argv: Sequence[str]) -> QueryConfig:
+def parse(argv: Sequence[str] | None, prog: str) -> QueryConfig:
     lines = [f"  {name}: {what}" for name, what in VIEWS.items()]
     lines += [f"  {name}: {what}" for name, what in MACROS.items()]
     return tyro.cli(
         QueryConfig,
-        prog="python -m jobs.query",
-        args=list(argv),
+        prog=prog,
+        args=argv,
         description="SQL over an output.\n\nViews and macros:\n" + "\n".join(lines),
     )
 
 
-def query(config: QueryConfig) -> int:
+def query(config: QueryConfig) -> ExitCode:
     """Runs one query and writes its result."""
     if config.format in _BINARY and not config.out and sys.stdout.isatty():
         raise UserError(f"--format {config.format} is not for a terminal: give --out FILE")
@@ -80,7 +71,7 @@ def query(config: QueryConfig) -> int:
             print_table(batches)
         else:
             WRITERS[config.format](batches, cast("IO[bytes]", sys.stdout.buffer))
-    return DONE
+    return ExitCode.DONE
 
 
 def publish(config: QueryConfig, batches: pa.RecordBatchReader) -> None:

@@ -15,15 +15,15 @@ from typing import Annotated, Any
 
 import tyro
 
+from jobs.exits import ExitCode, reading_code, run_program
 from jobs.pipeline.drive.progress import duration
 from jobs.pipeline.output.ledger import footers, ledgers, shards_not_listed
-from jobs.pipeline.output.reading import Counts, LabelledRun, exit_code
+from jobs.pipeline.output.reading import Counts, LabelledRun
 from jobs.pipeline.record.layout import LOGS
 from jobs.pipeline.record.schema import OK_STATUSES
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
-DONE, INCOMPLETE = 0, 3
 _RATE_WINDOW = 60.0
 _FRESH = 30.0
 
@@ -67,23 +67,19 @@ class Status:
         return whole and not self.shard_errors and not self.unreadable_parts
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    options = tyro.cli(
-        StatusOptions,
-        prog="python -m jobs.status",
-        args=argv,
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
-    try:
-        status = read_status(options.output, options.s3_endpoint or None)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.status") -> int:
+    options = tyro.cli(StatusOptions, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    return run_program(lambda: show(options), code_of=reading_code, is_piped=True)
+
+
+def show(options: StatusOptions) -> ExitCode:
+    """Prints the status."""
+    status = read_status(options.output, options.s3_endpoint or None)
     if options.json:
         print(json.dumps({**asdict(status), "complete": status.complete}))
     else:
         print("\n".join(_lines(status)))
-    return DONE if status.complete else INCOMPLETE
+    return ExitCode.DONE if status.complete else ExitCode.INCOMPLETE
 
 
 def read_status(url: str, s3_endpoint: str | None = None) -> Status:

@@ -17,12 +17,11 @@ from typing import Annotated
 
 import tyro
 
+from jobs.exits import ExitCode, reading_code, run_program
 from jobs.pipeline.output.ledger import ledgers, shards_not_listed
 from jobs.pipeline.output.proof import Proof, Prover
-from jobs.pipeline.output.reading import LabelledRun, exit_code
-from tddfa3.errors import UserError
+from jobs.pipeline.output.reading import LabelledRun
 
-PROVED, CONTRADICTED, INCOMPLETE = 0, 1, 3
 _MOST_LINES = 20
 
 
@@ -40,27 +39,24 @@ class VerifyOptions:
     """Endpoint of the S3 server, when it is not AWS."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    options = tyro.cli(
-        VerifyOptions,
-        prog="python -m jobs.verify",
-        args=argv,
-        config=(tyro.conf.FlagCreatePairsOff,),
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.verify") -> int:
+    options = tyro.cli(VerifyOptions, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
+    return run_program(lambda: show(options), code_of=reading_code, is_piped=True)
+
+
+def show(options: VerifyOptions) -> ExitCode:
+    """Prints the proof, or what contradicts it."""
+    proof, unlisted = verify(
+        options.output, options.s3_endpoint or None, digests=not options.no_digests
     )
-    try:
-        proof, unlisted = verify(
-            options.output, options.s3_endpoint or None, digests=not options.no_digests
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
     if options.json:
         print(json.dumps({**proof.as_dict(), "shards_not_listed": unlisted}))
     else:
         print("\n".join(_lines(proof, unlisted)))
     if proof.problems or proof.unreadable:
-        return CONTRADICTED
-    return PROVED if proof.proved and not unlisted and not proof.shard_errors else INCOMPLETE
+        return ExitCode.CONTRADICTED
+    complete = proof.proved and not unlisted and not proof.shard_errors
+    return ExitCode.DONE if complete else ExitCode.INCOMPLETE
 
 
 def verify(url: str, s3_endpoint: str | None = None, *, digests: bool = True) -> tuple[Proof, int]:

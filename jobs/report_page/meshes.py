@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.export import check_assets
+from jobs.pipeline.output.assets import assets_of, require_assets_of
 from jobs.pipeline.output.reading import LabelledRun
 from jobs.report_page.gallery import Name
 from tddfa3.errors import UserError
@@ -30,8 +30,8 @@ def glbs(run: LabelledRun, assets: str, rows: Sequence[dict[str, Any]]) -> list[
     """
     if not rows:
         return []
-    assets = assets or str((run.manifest or {}).get("config", {}).get("assets", ""))
-    check_assets(assets, run)
+    assets = assets or assets_of(run)
+    require_assets_of(run, assets)
     # Here, not above: a report without a mesh needs no torch.
     from tddfa3.assets.bundle import AssetBundle
     from tddfa3.drawing.mesh import encode_mesh

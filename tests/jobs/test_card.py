@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import card
+from jobs.card import main as card_again
+from jobs.pipeline.output import card
 from jobs.pipeline.output.reading import LabelledRun
 from tddfa3.assets.bundle import AssetBundle
 from tests.support.made_run import COUNTS, FACES, IMAGES, make_run
@@ -101,11 +102,11 @@ def test_nothing_private_is_in_it(output: Path) -> None:
 
 def test_an_unfinished_and_an_empty_run(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sorted((output / "annotations").rglob("*.parquet"))[0].unlink()
-    assert card.main([str(output)]) == 0
+    assert card_again([str(output)]) == 0
     assert "**Not finished**: 3 of 4 part files" in (output / "_run/README.md").read_text()
     shutil.rmtree(output / "annotations")
-    assert card.main([str(output)]) == 0
+    assert card_again([str(output)]) == 0
     assert "0 faces in 0 images" in (output / "_run/README.md").read_text()
     shutil.rmtree(output)
-    assert card.main([str(output)]) == 2
+    assert card_again([str(output)]) == 2
     assert "not an output" in capsys.readouterr().err

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,10 @@ from typing import Any
 import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from jobs.label import main
 from jobs.verify import verify
@@ -162,13 +168,82 @@ def test_real_assets_that_are_not_there_are_named(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_input_without_one_image_is_exit_code_2(
+def no_images(folder: Path) -> list[Path]:
+    """Inputs of every kind, none of which holds an image."""
+    folder.mkdir()
+    (folder / "folder").mkdir()
+    with tarfile.open(folder / "bare.tar", "w"):
+        pass
+    (folder / "note.txt").write_text("hello\n")
+    for suffix, mode in (("tar", "w"), ("tar.gz", "w:gz")):
+        with tarfile.open(folder / f"texts.{suffix}", mode) as archive:
+            archive.add(folder / "note.txt", "a.txt")
+    (folder / "note.txt").unlink()
+    packed = zstandard.compress((folder / "texts.tar").read_bytes())
+    (folder / "texts.tar.zst").write_bytes(packed)
+    with zipfile.ZipFile(folder / "texts.zip", "w") as zipped:
+        zipped.writestr("a.txt", "hello")
+        zipped.writestr("__MACOSX/a.jpg", "no photograph")
+    with zipfile.ZipFile(folder / "bare.zip", "w"):
+        pass
+    rows = pa.table({"image": pa.array([], pa.binary())})
+    pq.write_table(rows, folder / "rows.parquet")
+    for name in ("list.txt", "list.csv", "list.jsonl"):
+        (folder / name).write_text("\n")
+    return sorted(folder.iterdir())
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr of a command that is refused, with nothing on stdout."""
+    assert main([*arguments, *OPTIONS], FakeFactory()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_an_input_without_one_image_is_exit_code_2_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("jobs.label.ray_session", lambda *_, **__: pytest.fail("Ray was wanted"))
+    inputs = no_images(tmp_path / "in")
+    (tmp_path / "there").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for given in inputs:
+        for output in ("out", "there"):
+            error = refused([str(given), str(tmp_path / output)], capsys)
+            assert str(given) in error
+            assert re.search("not one image|no images", error)
+    assert "not one image" in refused([str(tmp_path / "in"), str(tmp_path / "out")], capsys)
+    several = [str(path) for path in inputs if path.is_file()]
+    assert "not one image" in refused([*several, str(tmp_path / "out")], capsys)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_one_image_after_many_shards_without_any_is_found(tmp_path: Path, local_ray: None) -> None:
+    no_images(tmp_path / "in")
+    for number in range(10):
+        shutil.copy(tmp_path / "in" / "texts.tar", tmp_path / "in" / f"texts{number:02}.tar")
+    write_images(tmp_path / "in" / "zz", 1)
+    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeFactory()) == 0
+    assert [row[6] for row in rows(tmp_path)] == ["ok"]
+    proof, unlisted = verify(str(tmp_path / "out"))
+    assert (proof.proved, unlisted) == (True, 0)
+
+
+def test_a_run_whose_input_was_emptied_stays_as_it_is(
     tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import tarfile
-
-    (tmp_path / "in").mkdir()
-    with tarfile.open(tmp_path / "in" / "empty.tar", "w"):
+    write_images(tmp_path / "photos", 3)
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(tmp_path / "photos", "photos")
+    line = [str(tmp_path / "a.tar"), str(tmp_path / "out")]
+    assert main([*line, *OPTIONS], FakeFactory()) == 0
+    capsys.readouterr()
+    before = {path: path.read_bytes() for path in tmp_path.rglob("out/**/*") if path.is_file()}
+    with tarfile.open(tmp_path / "a.tar", "w"):
         pass
-    assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeFactory()) == 2
-    assert "not one image" in capsys.readouterr().err
+    assert "not one image" in refused([*line, "--accept-changed"], capsys)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("out/**/*") if path.is_file()}
+    assert after == before

@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import query
+from jobs.exits import reading_code
 from jobs.pipeline.output.database import Database
-from jobs.pipeline.output.reading import LabelledRun, exit_code
+from jobs.pipeline.output.reading import LabelledRun
 from jobs.pipeline.record.schema import list_lengths
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
@@ -277,7 +278,7 @@ def test_a_part_that_vanishes_is_named(output: Path, tmp_path: Path, name: str) 
         (copy / run.parts[-1].rel).unlink()
         with pytest.raises(UserError, match=re.escape(run.parts[-1].rel)) as caught:
             database.table("SELECT sum(yaw) FROM faces")
-    assert exit_code(caught.value) == 3
+    assert reading_code(caught.value) == 3
 
 
 def test_through_the_store_alone(

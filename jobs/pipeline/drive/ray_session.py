@@ -21,13 +21,14 @@ from tddfa3.errors import UserError
 _OBJECT_STORE_BYTES = 80 * 2**20
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_SECOND_SIGNAL_EXIT = 4
 
 
 class StopRequest:
-    """The first SIGINT or SIGTERM asks the run to stop; the second ends the process at once."""
+    """The first SIGINT or SIGTERM asks the run to stop; the second ends the process at once, with
+    ``exit_code``."""
 
-    def __init__(self) -> None:
+    def __init__(self, exit_code: int) -> None:
+        self._exit_code = exit_code
         self._signals = 0
         self._before: dict[int, Any] = {}
 
@@ -46,16 +47,20 @@ class StopRequest:
     def _received(self, number: int, frame: FrameType | None) -> None:
         self._signals += 1
         if self._signals > 1:
-            os._exit(_SECOND_SIGNAL_EXIT)
+            os._exit(self._exit_code)
 
 
 @contextmanager
-def ray_session(config: LabelConfig) -> Iterator[StopRequest]:
+def ray_session(config: LabelConfig, *, killed_code: int) -> Iterator[StopRequest]:
     """Ray as ``--ray-address`` says; one that this process is connected to already is used as is.
 
-    Raises UserError when the cluster can't be reached.
+    Args:
+        killed_code: what the process exits with at a second signal, which it does not survive.
+
+    Raises:
+        UserError: the cluster can't be reached.
     """
-    stop = StopRequest()
+    stop = StopRequest(killed_code)
     ours = not ray.is_initialized()
     if ours:
         _connect(config.ray_address)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from types import TracebackType
 
@@ -19,8 +18,6 @@ from jobs.pipeline.drive.work import (
     Waiting,
 )
 from jobs.pipeline.record.run import Run
-
-DONE, UNUSABLE, INCOMPLETE, STOPPED = 0, 2, 3, 4
 
 
 class Reporter:
@@ -81,14 +78,9 @@ class Reporter:
             self._progress.note(f"waiting for an actor: {event.reason}")
 
     @property
-    def exit_code(self) -> int:
-        totals = self.totals
-        if self._stopped:
-            return STOPPED
-        if totals.images_planned == 0 and not totals.shards_in_error:
-            print("error: there is not one image in INPUT", file=sys.stderr)
-            return UNUSABLE
-        return INCOMPLETE if totals.shards_in_error or totals.given_up else DONE
+    def was_stopped(self) -> bool:
+        """Whether the run ended before everything was done."""
+        return self._stopped is not None
 
     def _summary(self) -> Iterator[str]:
         totals, elapsed = self.totals, self._progress.elapsed

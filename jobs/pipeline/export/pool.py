@@ -18,8 +18,13 @@ _IN_FLIGHT = 2
 _MOST_DEATHS = 2
 
 
-def export_batches(job: ExportJob, batches: Sequence[Batch]) -> Iterator[BatchReport]:
+def export_batches(
+    job: ExportJob, batches: Sequence[Batch], *, killed_code: int
+) -> Iterator[BatchReport]:
     """All batches, reported as they are done, in any order.
+
+    Args:
+        killed_code: what the process exits with at a second signal, which it does not survive.
 
     Raises:
         UserError: a worker could not be built, died again and again, or the storage failed.
@@ -30,15 +35,18 @@ def export_batches(job: ExportJob, batches: Sequence[Batch]) -> Iterator[BatchRe
         exporter = Exporter(job, threads=len(os.sched_getaffinity(0)))
         yield from (exporter.export(batch) for batch in batches)
     else:
-        yield from _through_ray(job, batches)
+        yield from _through_ray(job, batches, killed_code)
 
 
-def _through_ray(job: ExportJob, batches: Sequence[Batch]) -> Iterator[BatchReport]:
+def _through_ray(
+    job: ExportJob, batches: Sequence[Batch], killed_code: int
+) -> Iterator[BatchReport]:
     import ray
 
     from jobs.pipeline.drive.ray_session import ray_session
 
-    with ray_session(LabelConfig(ray_address=job.config.ray_address)) as stop:
+    config = LabelConfig(ray_address=job.config.ray_address)
+    with ray_session(config, killed_code=killed_code) as stop:
         actors = _start(job, len(batches))
         waiting = deque(batches)
         running: dict[Any, Any] = {}

@@ -20,11 +20,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.pipeline.output.reading import LabelledRun, in_parallel
-from jobs.pipeline.record.layout import ANNOTATIONS
+from jobs.pipeline.record.layout import (
+    ANNOTATIONS,
+    COMPACTION,
+    INDEX_FOLDER,
+    MANIFEST,
+    SUPERSEDED,
+)
 from jobs.pipeline.record.parts import encode_part, read_part
 from jobs.pipeline.record.rows import count
 from jobs.pipeline.record.schema import FORMAT_VERSION, METADATA_KEY, read_metadata
 from jobs.pipeline.storage.store import Store
+from tddfa3.errors import UserError
 
 ROWS_PER_GROUP = 8192
 """About 30 MB: a reader's unit of work, and of what it can leave out."""
@@ -196,3 +203,33 @@ def _metadata(tables: Sequence[pa.Table], table: pa.Table) -> dict[bytes, bytes]
     about["counts"] = count(table.select(["image_id", "status", "face_index"]).to_pylist())
     kept = dict(table.schema.metadata)
     return kept | {METADATA_KEY: json.dumps(about, sort_keys=True).encode()}
+
+
+def begin(run: LabelledRun, dest: Store, plan: CompactionPlan) -> None:
+    """Marks DEST as the compaction of this state of the run, and copies what readers need.
+
+    Raises:
+        UserError: DEST holds something else.
+    """
+    mark = {
+        "source": run.store.url,
+        "source_sha256": plan.digest,
+        "source_parts": len(run.parts),
+        "rows": plan.rows,
+        "files": [file.rel for file in plan.files],
+    }
+    kept = dest.read_or_none(COMPACTION)
+    if kept is None and next(dest.list(), None) is not None:
+        raise UserError(f"DEST {dest.url} is not empty; give a folder that is new or empty")
+    if not dest.publish_new(COMPACTION, (json.dumps(mark, indent=1) + "\n").encode()):
+        before = json.loads(dest.read(COMPACTION))
+        raise UserError(
+            f"DEST {dest.url} holds the compaction of {before['source_parts']:,} part files of "
+            f"{before['source']}; now there are {len(run.parts):,} of {run.store.url}, or other "
+            "options, or it was begun by version 0.1: give another DEST"
+        )
+    for folder in (INDEX_FOLDER, SUPERSEDED):
+        for entry in run.store.list(folder):
+            dest.publish(entry.rel, run.store.read(entry.rel))
+    if run.manifest is not None:
+        dest.publish(MANIFEST, run.store.read(MANIFEST))

@@ -27,15 +27,11 @@ from jobs.pipeline.record.layout import (
     SUPERSEDED,
     Layout,
 )
-from jobs.pipeline.record.parts import UnreadableError, read_about, read_schema
+from jobs.pipeline.record.parts import read_about, read_schema
 from jobs.pipeline.record.run import read_manifest
 from jobs.pipeline.record.schema import LabelSchema, read_metadata
-from jobs.pipeline.storage.store import Entry, Store, StoreError
+from jobs.pipeline.storage.store import Entry, Store
 from tddfa3.errors import UserError
-
-DONE, UNUSABLE, INCOMPLETE, STOPPED = 0, 2, 3, 4
-"""Exit codes of the programs that read: done; bad usage or input; done, but something that was
-named could not be read; the storage failed."""
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -210,12 +206,3 @@ def say_if_unfinished(run: LabelledRun) -> None:
     if so_far is not None and not so_far.finished:
         note = f"the run is not finished ({so_far}); this is what is committed"
         print(f"note: {note}", file=sys.stderr)
-
-
-def exit_code(error: UserError) -> int:
-    """What a program that only reads should exit with for an error that ended it."""
-    if isinstance(error, UnreadableError):
-        return INCOMPLETE
-    if isinstance(error, StoreError):
-        return INCOMPLETE if error.kind == "not_found" else STOPPED if error.fatal else UNUSABLE
-    return UNUSABLE

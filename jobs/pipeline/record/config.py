@@ -274,25 +274,30 @@ def from_json(values: Mapping[str, Any]) -> LabelConfig:
     return LabelConfig(**given)
 
 
-def parse(argv: Sequence[str], read_manifest: Callable[[LabelConfig], LabelConfig]) -> LabelConfig:
+def parse(
+    argv: Sequence[str],
+    read_manifest: Callable[[LabelConfig], LabelConfig],
+    *,
+    prog: str = "python -m jobs.label",
+) -> LabelConfig:
     """The command line as a checked config; exits with code 2 when it cannot be understood.
 
     ``read_manifest`` gives the config kept in the output to be resumed: with ``--resume`` its
     values are the defaults, so that other options on the same line still count.
     """
     argv = _positionals_first(argv)
-    config = _parse(argv, LabelConfig())
+    config = _parse(argv, LabelConfig(), prog)
     if config.resume:
         if config.paths:
             raise UserError("--resume OUTPUT takes the inputs from its manifest; give no others")
-        config = _parse(argv, read_manifest(config))
+        config = _parse(argv, read_manifest(config), prog)
     return check(config)
 
 
-def _parse(argv: Sequence[str], default: LabelConfig) -> LabelConfig:
+def _parse(argv: Sequence[str], default: LabelConfig, prog: str) -> LabelConfig:
     return tyro.cli(
         LabelConfig,
-        prog="python -m jobs.label",
+        prog=prog,
         args=list(argv),
         default=default,
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -24,7 +24,7 @@ from jobs.pipeline.record.config import LabelConfig, option_name
 from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.record.layout import LAYOUT_VERSION, LAYOUT_VERSIONS, MANIFEST, Layout
 from jobs.pipeline.record.schema import LabelSchema
-from jobs.pipeline.shards import ReadOptions, Shard, list_shards
+from jobs.pipeline.shards import ReadOptions, Shard, holds_an_image, list_shards
 from jobs.pipeline.storage.store import Store, parse_url
 from tddfa3.errors import UserError
 
@@ -69,6 +69,9 @@ def open_run(config: LabelConfig, facts: AssetFacts) -> Run:
     fields = fingerprint_fields(config, facts)
     manifest = read_manifest(store) or _manifest_of_another(store)
     resumed = manifest is not None
+    if manifest is not None:
+        _refuse_difference(manifest["fingerprint_fields"], fields, store)
+    _require_an_image(config, shards, options)
     if manifest is None:
         manifest = make_manifest(config, facts, fields, shards)
         if not store.publish_new(MANIFEST, _encode(manifest)):
@@ -192,6 +195,14 @@ def _manifest_of_another(store: Store) -> dict[str, Any] | None:
             "give an OUTPUT that is new or empty"
         )
     return manifest
+
+
+def _require_an_image(config: LabelConfig, shards: Sequence[Shard], options: ReadOptions) -> None:
+    if not holds_an_image(shards, options):
+        raise UserError(
+            f"{', '.join(config.inputs)}: there is not one image in INPUT; in tar and zip files "
+            "images are what is named .jpg, .png, .webp and so on"
+        )
 
 
 def _refuse_difference(kept: Mapping[str, Any], now: Mapping[str, Any], store: Store) -> None:

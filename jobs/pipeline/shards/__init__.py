@@ -1,13 +1,16 @@
 """Shards: one archive, or one folder of images, as an ordered stream of ``(key, bytes)``.
 
 Three steps: :func:`list_shards` from what the user named, :func:`index_shard` to a table of members
-(kept, so that each shard is listed once), :func:`read_members` for the members of one chunk.
+(kept, so that each shard is listed once), :func:`read_members` for the members of one chunk. Before
+them, :func:`holds_an_image` tells whether there is anything to do.
 Archives are read in place and never extracted; names in them are data. One module per format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import ModuleType
 
 from jobs.pipeline.shards import folder, parquet, tar, uri_list, zips
@@ -30,6 +33,7 @@ __all__ = [
     "Shard",
     "ShardIndex",
     "ShardReadError",
+    "holds_an_image",
     "index_shard",
     "list_shards",
     "read_members",
@@ -42,6 +46,37 @@ _FORMATS: dict[ShardKind, ModuleType] = {
     "parquet": parquet,
     "list": uri_list,
 }
+
+
+_PROBES_AT_ONCE = 16
+
+
+def holds_an_image(shards: Sequence[Shard], options: ReadOptions | None = None) -> bool:
+    """Whether any of the shards holds an image, or cannot be read, so that it may hold one.
+
+    It stops at the first one: of an archive that has images only the beginning is read, as far as
+    its format allows.
+
+    Raises:
+        StoreError: fatal kinds only.
+    """
+    probe = partial(_may_hold_an_image, options=options or ReadOptions())
+    if any(map(probe, shards[:1])):
+        return True
+    with ThreadPoolExecutor(_PROBES_AT_ONCE, thread_name_prefix="probe") as pool:
+        return any(
+            any(pool.map(probe, shards[first : first + _PROBES_AT_ONCE]))
+            for first in range(1, len(shards), _PROBES_AT_ONCE)
+        )
+
+
+def _may_hold_an_image(shard: Shard, options: ReadOptions) -> bool:
+    try:
+        return bool(_FORMATS[shard.kind].holds_an_image(shard, options))
+    except StoreError as error:
+        if _is_fatal(error, shard):
+            raise
+        return True
 
 
 def index_shard(shard: Shard, options: ReadOptions | None = None) -> ShardIndex:

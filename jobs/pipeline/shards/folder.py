@@ -61,6 +61,11 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
     return found
 
 
+def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
+    """Only folders that hold some are shards."""
+    return True
+
+
 def _member(name: str, size: int, limit: int) -> Member:
     error = "" if size <= limit else f"{size} bytes is over the limit of {limit}"
     return Member(printable(name), name, 0, size, 0, error=error)

@@ -83,6 +83,16 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
     return result
 
 
+def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
+    """Whether it has rows, or cannot be read; the footer tells."""
+    try:
+        file = _open(shard, options)
+        ImageColumn(file.schema_arrow, options.image_column)
+    except (BadColumn, *_DAMAGE):
+        return True
+    return bool(file.metadata.num_rows > 0)
+
+
 def read(
     shard: Shard, members: Iterable[Member], options: ReadOptions
 ) -> Iterator[tuple[Member, bytes | ShardReadError]]:

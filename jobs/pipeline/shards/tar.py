@@ -25,6 +25,7 @@ from jobs.pipeline.shards.reader import RangeReader, spans
 from jobs.pipeline.shards.streams import (
     Compression,
     CorruptStream,
+    ForwardReader,
     compression_of,
     forward_reader,
     park,
@@ -35,17 +36,14 @@ from jobs.pipeline.storage.store import locate
 
 
 def index(shard: Shard, options: ReadOptions) -> ShardIndex:
-    store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
-    reader = RangeReader(store, rel, shard.size)
-    compression = compression_of(reader.pread(0, 8))
-    stream = forward_reader(reader, compression) if compression else None
+    source = _source(shard, options)
     result = ShardIndex(shard.id)
     images: list[_Image] = []
     try:
-        for image in _images(read_headers(stream or reader), options.max_member_bytes):
+        for image in _images(read_headers(source), options.max_member_bytes):
             images.append(image)
-        if stream is not None:
-            stream.drain()
+        if isinstance(source, ForwardReader):
+            source.drain()
     except DamagedTar as error:
         result.error = f"{error.why} at offset {error.offset}"
         result.end_offset = error.offset
@@ -60,6 +58,27 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
         for key, image in zip(keys, images, strict=True)
     ]
     return result
+
+
+def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
+    """Whether it has one, or is damaged before the first; reads no further."""
+    source = _source(shard, options)
+    try:
+        if next(_images(read_headers(source), options.max_member_bytes), None) is not None:
+            return True
+        if isinstance(source, ForwardReader):
+            source.drain()
+    except (DamagedTar, CorruptStream):
+        return True
+    return False
+
+
+def _source(shard: Shard, options: ReadOptions) -> RangeReader | ForwardReader:
+    """The archive's bytes, decompressed where it is compressed."""
+    store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    reader = RangeReader(store, rel, shard.size)
+    compression = compression_of(reader.pread(0, 8))
+    return forward_reader(reader, compression) if compression else reader
 
 
 class _Image(NamedTuple):

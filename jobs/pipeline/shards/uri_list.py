@@ -77,6 +77,15 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
     return result
 
 
+def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
+    """Whether it names one, or is no list."""
+    store, name = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    try:
+        return next(_entries(name, store.read(name)), None) is not None
+    except BadList:
+        return True
+
+
 def read(
     shard: Shard, members: Iterable[Member], options: ReadOptions
 ) -> Iterator[tuple[Member, bytes | ShardReadError]]:

@@ -23,10 +23,15 @@ from jobs.pipeline.storage.store import locate
 
 _SIGNATURE = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
+# The same header: signature, flags, compressed size, lengths of name and extra field.
+_LOCAL_FIELDS = struct.Struct("<4s2xH10xL4xHH")
+# So much of an archive is looked through for its first image before its directory is read.
+_HEAD_BYTES = 1 << 16
 # Name and extra field of a local header, at most.
 _MOST_NAME = 2 * 0xFFFF
 _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflate", zipfile.ZIP_BZIP2: "bz2"}
 _ENCRYPTED = 0x1
+_SIZES_FOLLOW = 0x8
 _UTF8 = 0x800
 # All that zipfile raises for a directory that is damaged, cut or hostile.
 _DAMAGE = (
@@ -62,6 +67,35 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
         if is_image_name(name := _name(info)) and _is_content(name)
     ]
     return ShardIndex(shard.id, with_unique_keys(members), end_offset=shard.size)
+
+
+def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
+    """Whether it has one, or cannot be read.
+
+    Nearly every archive of images has one near its beginning, so that its directory, which may be
+    long, need not be read for that.
+    """
+    store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    head = store.read(rel, 0, min(shard.size, _HEAD_BYTES)) if shard.size else b""
+    if any(is_image_name(name) and _is_content(name) for name in _first_names(head)):
+        return True
+    listed = index(shard, options)
+    return bool(listed.members or listed.error)
+
+
+def _first_names(head: bytes) -> Iterator[str]:
+    """Names of the members at the beginning, from their local headers, as far as these tell where
+    the next one is."""
+    offset = 0
+    while len(head) >= offset + _LOCAL_FIELDS.size:
+        signature, flags, size, name, extra = _LOCAL_FIELDS.unpack_from(head, offset)
+        if signature != _SIGNATURE:
+            return
+        begin = offset + _LOCAL_FIELDS.size
+        yield head[begin : begin + name].decode("utf-8", "replace")
+        if flags & _SIZES_FOLLOW:
+            return
+        offset = begin + name + extra + size
 
 
 def read(
