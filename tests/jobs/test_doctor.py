@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from jobs import doctor
-from jobs.pipeline.doctor import checks
+from jobs.pipeline.doctor import checks, cluster
 from jobs.pipeline.storage.store import Store
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
@@ -146,7 +146,7 @@ def test_little_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_little_shared_memory_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = argparse.Namespace(free=64 * 2**20)
+    usage = SimpleNamespace(free=64 * 2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     check = checks.check_shared_memory()
     assert check.status == "warning"
@@ -176,7 +176,7 @@ def test_a_check_that_raises_is_a_failed_check() -> None:
 
 
 def test_a_cluster_that_does_not_answer() -> None:
-    check = doctor._join("127.0.0.1:1", "open")
+    check = cluster.join("127.0.0.1:1", "open")
     assert check.status == "failed"
     assert "nobody answers at 127.0.0.1:1" in check.found
     assert "GCS port" in check.remedy

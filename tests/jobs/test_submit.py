@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from jobs import submit
+from jobs.pipeline.drive import shipping, submitting
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.errors import UserError
 
@@ -74,7 +75,7 @@ def use_client(monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeClient], FakeCl
 
 
 def test_the_command_runs_jobs_label_in_the_cluster_it_is_given_to() -> None:
-    words = shlex.split(submit.entrypoint_of([*RUN, "--actors", "2:8"])[0])
+    words = shlex.split(submitting.entrypoint_of([*RUN, "--actors", "2:8"])[0])
     assert words == [
         *("python", "-m", "jobs.label", *RUN, "--actors", "2:8", "--ray-address", "auto"),
     ]
@@ -82,7 +83,7 @@ def test_the_command_runs_jobs_label_in_the_cluster_it_is_given_to() -> None:
 
 def test_awkward_names_reach_the_command_whole() -> None:
     awkward = "s3://data/a b;rm -rf $HOME/'x'"
-    words = shlex.split(submit.entrypoint_of([awkward, *RUN[1:]])[0])
+    words = shlex.split(submitting.entrypoint_of([awkward, *RUN[1:]])[0])
     assert words[3] == awkward
 
 
@@ -99,7 +100,7 @@ def test_awkward_names_reach_the_command_whole() -> None:
 )
 def test_mistakes_are_seen_before_anything_is_sent(arguments: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
-        submit.entrypoint_of(arguments)
+        submitting.entrypoint_of(arguments)
 
 
 def test_an_unknown_option_of_jobs_label_exits_with_2(
@@ -119,21 +120,21 @@ def test_no_secret_travels_unless_it_is_named() -> None:
         "AWS_REGION": "eu-central-1",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9000",
     }
-    sent = submit.environment_of([], environ)
+    sent = submitting.environment_of([], environ)
     assert sent["AWS_REGION"] == "eu-central-1"
     assert sent["AWS_ENDPOINT_URL"] == "http://127.0.0.1:9000"
     assert "canary" not in json.dumps(sent)
-    sent = submit.environment_of(["AWS_ACCESS_KEY_ID"], environ)
+    sent = submitting.environment_of(["AWS_ACCESS_KEY_ID"], environ)
     assert sent["AWS_ACCESS_KEY_ID"] == "canary-id"
     assert "canary-secret" not in json.dumps(sent)
 
 
 def test_a_secret_given_by_value_is_refused_and_not_repeated() -> None:
     with pytest.raises(UserError) as refused:
-        submit.environment_of(["AWS_SECRET_ACCESS_KEY=canary"], {})
+        submitting.environment_of(["AWS_SECRET_ACCESS_KEY=canary"], {})
     assert "canary" not in str(refused.value)
     with pytest.raises(UserError, match="no such variable"):
-        submit.environment_of(["ABSENT"], {})
+        submitting.environment_of(["ABSENT"], {})
 
 
 def test_the_code_is_sent_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,9 +142,9 @@ def test_the_code_is_sent_and_nothing_else(tmp_path: Path, monkeypatch: pytest.M
                  "tddfa3/__pycache__/a.pyc", ".venv/bin/python", ".git/HEAD"):  # fmt: skip
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
-    monkeypatch.setattr(submit, "ROOT", tmp_path)
+    monkeypatch.setattr(shipping, "ROOT", tmp_path)
     client = FakeClient([RUNNING])
-    assert submit.submit(client, "python -m jobs.label", {"A": "1"}, "/a") == "job-1"
+    assert submitting.submit(client, "python -m jobs.label", {"A": "1"}, "/a") == "job-1"
     assert client.files == {"tddfa3/assets/bundle.py", "jobs/label.py"}
     assert client.submitted["runtime_env"]["env_vars"] == {"A": "1"}
 
@@ -152,13 +153,13 @@ def test_the_default_assets_are_sent_where_they_are_wanted(
     open_bundle: AssetBundle, tmp_path: Path
 ) -> None:
     client = FakeClient([RUNNING])
-    command, assets = submit.entrypoint_of(RUN[:2])
+    command, assets = submitting.entrypoint_of(RUN[:2])
     assert "--assets" not in command
-    submit.submit(client, command, {}, assets)
+    submitting.submit(client, command, {}, assets)
     sent = {name for name in client.files if not name.endswith(".py")}
     assert sent == {f"assets/open/{name}" for name in ("bundle.json", *open_bundle.files)}
     # The code finds them beside itself, wherever the cluster unpacks both.
-    submit.copy_code(tmp_path, "open")
+    shipping.copy_code(tmp_path, "open")
     found = subprocess.run(
         [sys.executable, "-c", "from jobs.pipeline.storage.asset_cache import local_bundle as f;"
          "print(f('open'))"],
@@ -171,7 +172,7 @@ def test_the_default_assets_are_sent_where_they_are_wanted(
 def test_no_data_file_is_missing_on_the_cluster() -> None:
     """Only Python files are sent; the report's page, the one thing with others, is made at home."""
     listed = subprocess.run(
-        ["git", "ls-files", *submit.PACKAGES], cwd=submit.ROOT, capture_output=True, text=True
+        ["git", "ls-files", *shipping.PACKAGES], cwd=shipping.ROOT, capture_output=True, text=True
     )
     others = [name for name in listed.stdout.splitlines() if not name.endswith(".py")]
     assert [name for name in others if not name.startswith("jobs/report_page/")] == []
@@ -188,13 +189,13 @@ def test_no_data_file_is_missing_on_the_cluster() -> None:
     ],
 )
 def test_addresses(address: str, full: str) -> None:
-    assert submit.http_address(address) == full
+    assert submitting.http_address(address) == full
 
 
 @pytest.mark.parametrize("address", ["ray://head:10001", "http://", "http://head:port"])
 def test_addresses_that_are_none(address: str) -> None:
     with pytest.raises(UserError, match="--address"):
-        submit.http_address(address)
+        submitting.http_address(address)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +342,7 @@ def test_one_clear_line_for_what_is_wrong_at_the_door(
     assert len(lines) == 1
     assert lines[0].startswith(f"submit: {address} ")
     with pytest.raises(UserError, match=says):
-        submit.connect(address)
+        submitting.connect(address)
 
 
 def test_the_address_given_wins_over_the_environment(
@@ -351,7 +352,7 @@ def test_the_address_given_wins_over_the_environment(
     ray = pytest.importorskip("ray")
     address = dashboard(200, json.dumps({"ray_version": ray.__version__}))
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
-    assert submit.connect(address) is not None
+    assert submitting.connect(address) is not None
     assert "RAY_ADDRESS" not in os.environ
 
 
@@ -369,5 +370,5 @@ def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_token_that_is_there_is_used(environ: dict[str, str], mode: str | None) -> None:
-    submit._choose_token_mode(environ)
+    submitting._choose_token_mode(environ)
     assert environ.get("RAY_AUTH_MODE") == mode

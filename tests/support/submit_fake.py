@@ -10,5 +10,4 @@ import sys
 from jobs import submit
 
 if __name__ == "__main__":
-    submit.PROGRAM = "tests.support.fake_label"
-    sys.exit(submit.main())
+    sys.exit(submit.main(program="tests.support.fake_label"))
