@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+import tyro
 from rich.console import Console
 
 from benchmarks import machine
@@ -24,12 +25,16 @@ from benchmarks.report import around_tables, show, write
 from benchmarks.settings import BACKBONES, DETECTORS, Settings
 from benchmarks.stages import measure_stages
 from benchmarks.yardstick import measure_yardstick
+from jobs.exits import ExitCode, run_program
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.assets.generators.synthetic import synthesize
 from tddfa3.errors import UserError
 
 ASSETS = ROOT / "assets" / "synthetic-0"
-SECTIONS: dict[str, Callable[[Settings, Sequence[Encoded]], Any]] = {
+Section = Literal[
+    "yardstick", "ceiling", "stages", "decoding", "library", "drift", "startup", "jobs", "planning"
+]
+SECTIONS: dict[Section, Callable[[Settings, Sequence[Encoded]], Any]] = {
     "yardstick": lambda settings, _: measure_yardstick(settings),
     "ceiling": lambda settings, _: measure_ceiling(settings),
     "stages": measure_stages,
@@ -42,28 +47,62 @@ SECTIONS: dict[str, Callable[[Settings, Sequence[Encoded]], Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class BenchmarkConfig:
+    """Everything measured in one run, as tables and as JSON."""
+
+    quick: bool = False
+    """Fewer variants, fewer repetitions."""
+    only: tuple[Section, ...] = ()
+    """These sections; default: all."""
+    assets: Annotated[Path, tyro.conf.arg(metavar="DIR")] = ASSETS
+    """Bundle; the synthetic one is made where it is missing."""
+    photos: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Photographs to label; made ones where there are none."""
+    threads: Annotated[int, tyro.conf.arg(metavar="N")] = field(
+        default_factory=lambda: len(os.sched_getaffinity(0))
+    )
+    """Of the networks; default: one for each core."""
+    seconds: Annotated[float | None, tyro.conf.arg(metavar="S")] = None
+    """For each comparison."""
+    original: Annotated[float | None, tyro.conf.arg(metavar="S")] = None
+    """Seconds that 3DDFA-V3's own program takes for a photograph on this machine, everything on,
+    where you have timed it."""
+    write: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Put the tables between the marks of this Markdown file."""
+    json: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("benchmarks.json")
+    """Where the JSON is written."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(argv)
-    console = Console()
-    try:
-        if given.write is not None:
-            around_tables(given.write)  # found out before minutes of measuring, not after
-        if given.assets == ASSETS:
-            synthesize(ASSETS, seed=0)
-        settings = settings_for(given, AssetBundle.load(given.assets.resolve()))
-        results = measure_all(settings, given.only or list(SECTIONS), console)
-        show(results, console)
-        given.json.write_text(json.dumps(results, indent=1) + "\n")
-        if given.write is not None:
-            write(results, given.write)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    given = tyro.cli(
+        BenchmarkConfig,
+        prog="python -m benchmarks",
+        args=argv,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    return run_program(lambda: measure(given, Console()))
+
+
+def measure(given: BenchmarkConfig, console: Console) -> ExitCode:
+    """Measures, and leaves the results where the options say."""
+    if given.write is not None:
+        around_tables(given.write)  # found out before minutes of measuring, not after
+    if given.assets == ASSETS:
+        synthesize(ASSETS, seed=0)
+    settings = settings_for(given, AssetBundle.load(given.assets.resolve()))
+    results = measure_all(settings, given.only or list(SECTIONS), console)
+    show(results, console)
+    given.json.write_text(json.dumps(results, indent=1) + "\n")
+    if given.write is not None:
+        write(results, given.write)
     console.print(f"The same as JSON: {given.json}", highlight=False, soft_wrap=True)
-    return 0
+    return ExitCode.DONE
 
 
-def measure_all(settings: Settings, sections: Sequence[str], console: Console) -> dict[str, Any]:
+def measure_all(
+    settings: Settings, sections: Sequence[Section], console: Console
+) -> dict[str, Any]:
     """The sections asked for, one after the other, with the machine and how busy it was."""
     torch.set_num_threads(settings.threads)
     photos = photographs(settings.photos)[: 6 if settings.quick else 8]
@@ -83,7 +122,7 @@ def measure_all(settings: Settings, sections: Sequence[str], console: Console) -
     return results
 
 
-def settings_for(given: argparse.Namespace, bundle: AssetBundle) -> Settings:
+def settings_for(given: BenchmarkConfig, bundle: AssetBundle) -> Settings:
     """Raises UserError where the bundle has none of the networks that are measured."""
     quick = given.quick
     detectors = tuple(name for name in DETECTORS if name in bundle.detectors)
@@ -107,26 +146,6 @@ def settings_for(given: argparse.Namespace, bundle: AssetBundle) -> Settings:
         detectors=detectors,
         backbones=backbones,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer variants, fewer repetitions")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), metavar="SECTION",
-                        help=f"of {', '.join(SECTIONS)}")  # fmt: skip
-    parser.add_argument("--assets", type=Path, default=ASSETS, metavar="DIR",
-                        help="bundle; the synthetic one is made where it is missing")  # fmt: skip
-    parser.add_argument("--photos", type=Path, metavar="DIR",
-                        help="photographs to label; made ones where there are none")  # fmt: skip
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
-    parser.add_argument("--seconds", type=float, metavar="S", help="for each comparison")
-    parser.add_argument("--original", type=float, metavar="S",
-                        help="seconds that 3DDFA-V3's own program takes for a photograph on this "
-                        "machine, everything on, where you have timed it")  # fmt: skip
-    parser.add_argument("--write", type=Path, metavar="FILE",
-                        help="put the tables between the marks of this Markdown file")  # fmt: skip
-    parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), metavar="FILE")
-    return parser
 
 
 if __name__ == "__main__":

@@ -7,16 +7,17 @@ may share the work (``--first``) and a run that was interrupted continues. One c
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+import tyro
 
 from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.assets.generators.open_face import open_face_model
@@ -87,13 +88,22 @@ def load_shards(folder: Path) -> Renders:
     return Renders(np.concatenate(pictures), np.concatenate(coefficients))
 
 
+@dataclass(frozen=True)
+class RenderConfig:
+    """Render shards of faces whose coefficients are known."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """Where the shards are written."""
+    count: int = 30_000
+    """Pictures."""
+    first: int = 0
+    """Number of the first shard."""
+    seed: int = SEED
+    """Of all that is random in the pictures."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.render", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--count", type=int, default=30_000, help="pictures")
-    parser.add_argument("--first", type=int, default=0, help="number of the first shard")
-    parser.add_argument("--seed", type=int, default=SEED)
-    options = parser.parse_args()
+    options = tyro.cli(RenderConfig, prog="python -m training.render")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     options.folder.mkdir(parents=True, exist_ok=True)

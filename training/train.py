@@ -9,23 +9,25 @@ usable network exists at any time.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import math
 import os
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import tyro
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from jobs.exits import ExitCode, run_program
 from tddfa3.coefficients import CoefficientSizes
-from tddfa3.errors import UserError
 from tddfa3.networks.backbones.efficientlite import EfficientLite
 from training.losses import FaceLoss
 from training.pretrained import imagenet_weights, load_trunk
@@ -193,25 +195,38 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
     return images.clamp_(0, 1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    parser.add_argument("renders", type=Path, help="folder that render.py filled")
-    parser.add_argument("weights", type=Path, help="safetensors file to write")
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=SEED)
-    options = parser.parse_args()
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train the network of the bundle that comes with tddfa3, on rendered faces."""
+
+    renders: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RENDERS")]
+    """Folder that training.render filled."""
+    weights: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WEIGHTS")]
+    """Safetensors file to write."""
+    steps: int = Recipe.steps
+    """Of the optimizer."""
+    threads: int = 1
+    """Of PyTorch."""
+    seed: int = SEED
+    """Of the first weights, of batches and augmentations."""
+
+
+def main() -> int:
+    options = tyro.cli(TrainConfig, prog="python -m training.train")
+    return run_program(lambda: run(options))
+
+
+def run(options: TrainConfig) -> ExitCode:
+    """Trains from the renders and writes the weights."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    try:
-        data, pretrained = load_shards(options.renders), imagenet_weights()
-    except UserError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+    data, pretrained = load_shards(options.renders), imagenet_weights()
     model, recipe = face_model_data(), Recipe(steps=options.steps)
     network = build_network(model.sizes, data.coefficients)
     load_trunk(network, pretrained)
     trainer = Trainer(network, FaceLoss(model), data, recipe, options.seed)
     train(trainer, options.weights)
+    return ExitCode.DONE
 
 
 def train(trainer: Trainer, weights: Path, report_every: int = 200) -> None:
@@ -233,4 +248,4 @@ def train(trainer: Trainer, weights: Path, report_every: int = 200) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

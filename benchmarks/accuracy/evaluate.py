@@ -10,15 +10,17 @@ adds: the mean face with all coefficients 0, and the mean face posed by the dete
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+import tyro
 
 from benchmarks.accuracy.measure import (
     GROUPS,
@@ -29,8 +31,8 @@ from benchmarks.accuracy.measure import (
     summary,
 )
 from benchmarks.accuracy.sheet import write_sheet
+from jobs.exits import ExitCode, run_program
 from tddfa3.assets.bundle import AUTO, AssetBundle
-from tddfa3.errors import UserError
 from tddfa3.face import Face
 from tddfa3.geometry.camera import image_camera
 from tddfa3.labeler import FaceLabeler
@@ -149,32 +151,42 @@ def _row(title: str, figures: object) -> str:
     return f"| {title} | " + " | ".join(cells) + " |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.evaluate", description=__doc__
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How far a bundle's landmarks are from those that people placed."""
+
+    bundle: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """What is measured."""
+    photos: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Photographs, each with its landmarks beside it."""
+    refine: str = AUTO
+    """As of the labeler."""
+    sheet: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write a picture of every labelled photograph."""
+
+
+def main() -> int:
+    config = tyro.cli(EvaluateConfig, prog="python -m benchmarks.accuracy.evaluate")
+    return run_program(lambda: report(config))
+
+
+def report(config: EvaluateConfig) -> ExitCode:
+    """Labels the photographs and prints the errors."""
+    torch.set_num_threads(1)
+    bundle = AssetBundle.load(config.bundle)
+    photos = read_photos(config.photos)
+    outputs = Outputs(renders=("shape",)) if config.sheet else Outputs()
+    labeler = FaceLabeler(
+        bundle, detector="mtcnn", faces="all", outputs=outputs, refine=config.refine
     )
-    parser.add_argument("--bundle", type=Path, required=True)
-    parser.add_argument("--photos", type=Path, required=True)
-    parser.add_argument("--refine", default=AUTO, help="as of the labeler")
-    parser.add_argument("--sheet", type=Path, help="write a picture of every labelled photograph")
-    options = parser.parse_args()
-    try:
-        torch.set_num_threads(1)
-        bundle = AssetBundle.load(options.bundle)
-        photos = read_photos(options.photos)
-        outputs = Outputs(renders=("shape",)) if options.sheet else Outputs()
-        labeler = FaceLabeler(
-            bundle, detector="mtcnn", faces="all", outputs=outputs, refine=options.refine
-        )
-        faces = label(labeler, photos)
-    except UserError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
+    faces = label(labeler, photos)
     data = bundle.face_model()
     evaluation = evaluate(photos, faces, data.mean_shape[data.landmarks["68"]])
     print(tables(evaluation))
-    if options.sheet:
-        write_sheet(options.sheet, photos, faces)
+    if config.sheet:
+        write_sheet(config.sheet, photos, faces)
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

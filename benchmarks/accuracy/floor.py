@@ -9,22 +9,26 @@ which no network can go below. The first half of the names may be tuned on, the 
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import tyro
 from PIL import Image
 from torch import Tensor
 
+from jobs.exits import ExitCode, run_program
 from tddfa3.assets.generators.open_face import open_face_model
 from tddfa3.assets.generators.synthetic.face import synthetic_face_model
 from tddfa3.assets.generators.synthetic.seeded import NamedRandom
 from tddfa3.assets.upstream import standard_points
 from tddfa3.conventions import CROP_SIZE
+from tddfa3.errors import UserError
 from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 from tddfa3.geometry.crop import estimate_crop
 
@@ -119,14 +123,24 @@ def row(title: str, fits: Sequence[Fit], constant: Floats) -> str:
     return f"| {title} | {mean:.2f} | {varying:.2f} |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.floor", description=__doc__
-    )
-    parser.add_argument("--photos", type=Path, required=True)
-    photos = list(read_points(parser.parse_args().photos).values())
+@dataclass(frozen=True)
+class FloorConfig:
+    """How near any fit of the face models can come to landmarks that people placed."""
+
+    photos: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Photographs, each with its landmarks beside it."""
+
+
+def main() -> int:
+    config = tyro.cli(FloorConfig, prog="python -m benchmarks.accuracy.floor")
+    return run_program(lambda: measure(config))
+
+
+def measure(config: FloorConfig) -> ExitCode:
+    """Fits both face models to all photographs and prints the errors that are left."""
+    photos = list(read_points(config.photos).values())
     if not photos:
-        parser.exit(2, f"{parser.prog}: no photograph with NAME{SUFFIX} beside it\n")
+        raise UserError(f"--photos {config.photos}: no photograph with NAME{SUFFIX} beside it")
     half = len(photos) // 2
     print("| fitted to all 68 points | mean error, % | without constant offsets, % |")
     print("|---|---|---|")
@@ -137,7 +151,8 @@ def main() -> None:
             constant = np.mean([found.errors for found in fits], axis=0)
             print(row(f"{name}{way}, tuning half", fits[:half], constant))
             print(row(f"{name}{way}, held out", fits[half:], constant))
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

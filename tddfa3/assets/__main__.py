@@ -2,25 +2,153 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import tyro
 
 from tddfa3.assets.bundle import DETECTOR_FILES, OPEN, AssetBundle
 from tddfa3.assets.upstream import BACKBONES
 from tddfa3.errors import UserError
 
+_Bundle = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BUNDLE")]
+_Folder = Annotated[Path | None, tyro.conf.arg(metavar="DIR")]
+_Files = Annotated[tuple[Path, ...], tyro.conf.arg(metavar="FILE")]
 
-def main(arguments: Sequence[str] | None = None) -> int:
+
+@dataclass(frozen=True)
+class Synthesize:
+    """Make a synthetic bundle from a seed."""
+
+    dest: _Bundle
+    """Folder of the bundle."""
+    seed: int = 0
+    """Of all that is random in it."""
+    vertices: int = 35709
+    """Of the face model."""
+    backbones: tuple[str, ...] = tuple(BACKBONES)
+    """Networks from crop to coefficients."""
+    detectors: tuple[str, ...] = tuple(DETECTOR_FILES)
+    """Networks that find faces."""
+    upstream_files: _Folder = None
+    """Also write the same assets in 3DDFA-V3's own formats."""
+
+    def run(self) -> None:
+        from tddfa3.assets.generators.synthetic import synthesize
+
+        bundle = synthesize(
+            self.dest,
+            seed=self.seed,
+            vertices=self.vertices,
+            backbones=self.backbones,
+            detectors=self.detectors,
+            write_upstream_files=self.upstream_files,
+        )
+        print(f"{bundle.path}  {bundle.digest}")
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download 3DDFA-V3's assets and convert them."""
+
+    dest: _Bundle
+    """Folder of the bundle."""
+    revision: str = "main"
+    """Branch, tag or commit on the hub."""
+    download_folder: _Folder = None
+    """Keep the downloaded files here."""
+    endpoint: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Address of a mirror of the hub."""
+
+    def run(self) -> None:
+        from tddfa3.assets.fetch import fetch
+
+        bundle = fetch(
+            self.dest,
+            revision=self.revision,
+            download_folder=self.download_folder,
+            endpoint=self.endpoint,
+        )
+        print(f"{bundle.path}  {bundle.digest}")
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Convert a folder of 3DDFA-V3's own files."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
+    """Where they are."""
+    dest: _Bundle
+    """Folder of the bundle."""
+
+    def run(self) -> None:
+        from tddfa3.assets.convert import convert
+
+        bundle = convert(self.folder, self.dest)
+        print(f"{bundle.path}  {bundle.digest}")
+
+
+@dataclass(frozen=True)
+class MakeOpen:
+    """Make the bundle that comes with tddfa3 again."""
+
+    dest: _Bundle
+    """Folder of the bundle."""
+    weights: Annotated[Path, tyro.conf.arg(metavar="FILE")]
+    """Safetensors of the trained EfficientNet-Lite0."""
+    texts: _Files = ()
+    """Its README.md and LICENSES.txt."""
+
+    def run(self) -> None:
+        from tddfa3.assets.open_bundle import make_open_bundle
+
+        bundle = make_open_bundle(self.dest, self.weights, texts=self.texts)
+        print(f"{bundle.path}  {bundle.digest}")
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Say what is in a bundle."""
+
+    bundle: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="BUNDLE")] = OPEN
+    """Folder of the bundle."""
+    json: bool = False
+    """For programs."""
+
+    def run(self) -> None:
+        description = AssetBundle.load(self.bundle).describe()
+        if self.json:
+            print(json.dumps(description, indent=2, ensure_ascii=False))
+        else:
+            print(description_text(description))
+
+
+Command = (
+    Annotated[Synthesize, tyro.conf.subcommand("synthesize")]
+    | Annotated[Fetch, tyro.conf.subcommand("fetch")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[MakeOpen, tyro.conf.subcommand(OPEN)]
+    | Annotated[Describe, tyro.conf.subcommand("describe")]
+)
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m tddfa3.assets") -> int:
     """Run one command; returns the exit code (2 for anything the user can put right)."""
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
-    options = _parser().parse_args(arguments)
+    command: Any = tyro.cli(
+        Command,
+        prog=prog,
+        description="Make and describe the bundles that everything else loads.",
+        args=argv,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
     try:
-        options.run(options)
+        command.run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -28,99 +156,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tddfa3.assets", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    synthesize = commands.add_parser("synthesize", help="make a synthetic bundle from a seed")
-    synthesize.add_argument("dest", type=Path, metavar="BUNDLE")
-    synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--vertices", type=int, default=35709)
-    synthesize.add_argument("--backbones", nargs="*", default=list(BACKBONES))
-    synthesize.add_argument("--detectors", nargs="*", default=list(DETECTOR_FILES))
-    synthesize.add_argument(
-        "--upstream-files",
-        type=Path,
-        metavar="DIR",
-        help="also write the same assets in 3DDFA-V3's own formats",
-    )
-    synthesize.set_defaults(run=_synthesize)
-
-    fetch = commands.add_parser("fetch", help="download 3DDFA-V3's assets and convert them")
-    fetch.add_argument("dest", type=Path, metavar="BUNDLE")
-    fetch.add_argument("--revision", default="main", help="branch, tag or commit on the hub")
-    fetch.add_argument("--download-folder", type=Path, metavar="DIR")
-    fetch.add_argument("--endpoint", help="address of a mirror of the hub")
-    fetch.set_defaults(run=_fetch)
-
-    convert = commands.add_parser("convert", help="convert a folder of 3DDFA-V3's own files")
-    convert.add_argument("folder", type=Path, metavar="FOLDER")
-    convert.add_argument("dest", type=Path, metavar="BUNDLE")
-    convert.set_defaults(run=_convert)
-
-    default = commands.add_parser(OPEN, help="make the bundle that comes with tddfa3 again")
-    default.add_argument("dest", type=Path, metavar="BUNDLE")
-    default.add_argument("--weights", type=Path, required=True, metavar="FILE",
-                         help="safetensors of the trained EfficientNet-Lite0")  # fmt: skip
-    default.add_argument("--texts", type=Path, nargs="*", default=[], metavar="FILE",
-                         help="its README.md and LICENSES.txt")  # fmt: skip
-    default.set_defaults(run=_open)
-
-    describe = commands.add_parser("describe", help="say what is in a bundle")
-    describe.add_argument("bundle", nargs="?", default=OPEN, metavar="BUNDLE")
-    describe.add_argument("--json", action="store_true", help="for programs")
-    describe.set_defaults(run=_describe)
-    return parser
-
-
-def _synthesize(options: argparse.Namespace) -> None:
-    from tddfa3.assets.generators.synthetic import synthesize
-
-    bundle = synthesize(
-        options.dest,
-        seed=options.seed,
-        vertices=options.vertices,
-        backbones=options.backbones,
-        detectors=options.detectors,
-        write_upstream_files=options.upstream_files,
-    )
-    print(f"{bundle.path}  {bundle.digest}")
-
-
-def _fetch(options: argparse.Namespace) -> None:
-    from tddfa3.assets.fetch import fetch
-
-    bundle = fetch(
-        options.dest,
-        revision=options.revision,
-        download_folder=options.download_folder,
-        endpoint=options.endpoint,
-    )
-    print(f"{bundle.path}  {bundle.digest}")
-
-
-def _convert(options: argparse.Namespace) -> None:
-    from tddfa3.assets.convert import convert
-
-    bundle = convert(options.folder, options.dest)
-    print(f"{bundle.path}  {bundle.digest}")
-
-
-def _open(options: argparse.Namespace) -> None:
-    from tddfa3.assets.open_bundle import make_open_bundle
-
-    bundle = make_open_bundle(options.dest, options.weights, texts=options.texts)
-    print(f"{bundle.path}  {bundle.digest}")
-
-
-def _describe(options: argparse.Namespace) -> None:
-    description = AssetBundle.load(options.bundle).describe()
-    if options.json:
-        print(json.dumps(description, indent=2, ensure_ascii=False))
-    else:
-        print(description_text(description))
 
 
 def description_text(description: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -182,7 +181,7 @@ def test_all_tables(measured: dict[str, Any]) -> None:
 
 
 def test_a_bundle_without_known_networks_is_refused(small_bundle: AssetBundle) -> None:
-    given = argparse.Namespace(quick=True, assets=Path("x"))
+    given = program.BenchmarkConfig(quick=True, assets=Path("x"))
     bare = AssetBundle(small_bundle.path, {**small_bundle.manifest, "backbones": []})
     with pytest.raises(UserError, match="no detector and backbone of retinaface"):
         program.settings_for(given, bare)

@@ -7,7 +7,6 @@ Needs what the tests need, and root for the fault of the full disk; takes minute
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import sys
@@ -19,6 +18,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import tyro
 
 from tests.faults.arena import Arena, Tally
 from tests.faults.node_scenarios import NODES, node_arena
@@ -107,11 +108,18 @@ def table(lines: Sequence[Line]) -> str:
     return head + "\n".join(map(str, lines))
 
 
+@dataclass(frozen=True)
+class ReliabilityConfig:
+    """Do every fault again and again, and count what is lost, doubled or wrong."""
+
+    times: int = 3
+    """How often each fault is done."""
+    only: str = ""
+    """Faults whose name holds this; writes nothing."""
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--times", type=int, default=3, help="how often each fault is done")
-    parser.add_argument("--only", default="", help="faults whose name holds this; writes nothing")
-    options = parser.parse_args()
+    options = tyro.cli(ReliabilityConfig, prog="python -m tests.faults.reliability")
     lines: list[Line] = []
     for lines in measure(options.times, options.only):
         text = table(lines)
