@@ -1,6 +1,9 @@
 """``make demo``: label a photograph and a few rendered faces, and show what comes out.
 
 Everything is labelled with the bundle that comes with tddfa3, so that nothing has to be downloaded.
+What it makes lies in ``demo/`` of the folder in which it is started.
+
+Exit codes: those of ``jobs.label``.
 """
 
 from __future__ import annotations
@@ -9,24 +12,39 @@ import io
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow.dataset as ds
-import skimage.data
+import tyro
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from jobs.exits import run_program
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.drawing.sample import rendered_faces
+from tddfa3.errors import UserError
 
 DEMO = Path("demo")
 INPUT, OUTPUT = DEMO / "input", DEMO / "output"
 SHARDS, FACES_PER_SHARD = 2, 6
 
 
-def main() -> int:
+@dataclass(frozen=True)
+class DemoConfig:
+    """Label a photograph and a few rendered faces in demo/, and show what comes out."""
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.demo") -> int:
+    tyro.cli(DemoConfig, prog=prog, args=argv)
+    return run_program(demonstrate)
+
+
+def demonstrate() -> int:
+    """Makes the input unless it is there, labels it, and shows the rows."""
     console = Console()
     bundle = AssetBundle.load()
     if not INPUT.exists():
@@ -47,6 +65,12 @@ def main() -> int:
 
 def make_input(faces: list[np.ndarray]) -> None:
     """A folder with a photograph, and tar shards of rendered faces; complete or not there."""
+    try:
+        import skimage.data
+    except ImportError:
+        raise UserError(
+            "the demo's photograph comes with scikit-image: pip install scikit-image"
+        ) from None
     building = DEMO / "input.tmp"
     (building / "photos").mkdir(parents=True, exist_ok=True)
     # Eileen Collins, NASA, public domain; comes with scikit-image.

@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from tddfa3.assets.bundle import DETECTOR_FILES, OPEN, AssetBundle
-from tddfa3.assets.upstream import BACKBONES
+from tddfa3.assets.bundle import BACKBONES, DETECTOR_FILES, OPEN, AssetBundle
 from tddfa3.errors import UserError
 
 _Bundle = Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="BUNDLE")]

@@ -37,6 +37,8 @@ FACE_MODEL_FILE = "face_model.safetensors"
 CORRESPONDENCES_FILE = "correspondences.safetensors"
 
 # What each detector's weights are called in a bundle.
+BACKBONES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3-Large"}
+"""3DDFA-V3's backbones and their architectures, best first."""
 DETECTOR_FILES = {
     "retinaface": ("retinaface.safetensors", "landmarks106.safetensors"),
     "mtcnn": ("mtcnn.safetensors",),

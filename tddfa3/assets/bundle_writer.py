@@ -18,6 +18,7 @@ from safetensors.numpy import save as numpy_bytes
 from safetensors.torch import save as torch_bytes
 
 from tddfa3.assets.bundle import (
+    BACKBONES,
     BUNDLE_FORMAT,
     BUNDLE_JSON,
     CORRESPONDENCES_FILE,
@@ -31,7 +32,6 @@ from tddfa3.assets.bundle import (
     file_sha256,
 )
 from tddfa3.assets.face_model_data import Array, FaceModelData
-from tddfa3.assets.upstream import BACKBONES
 from tddfa3.errors import AssetError
 
 if TYPE_CHECKING:

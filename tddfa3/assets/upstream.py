@@ -19,8 +19,6 @@ from tddfa3.errors import AssetError
 
 FACE_MODEL_NPY = "face_model.npy"
 SIMILARITY_MAT = "similarity_Lm3D_all.mat"
-BACKBONES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3-Large"}
-"""Its backbones and their architectures, best first."""
 RESNET50_PTH = "net_recon.pth"
 MBNETV3_PTH = "net_recon_mbnet.pth"
 LANDMARKS106_PTH = "large_base_net.pth"

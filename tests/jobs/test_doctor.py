@@ -63,6 +63,16 @@ def test_a_damaged_bundle(
     assert "tddfa3.assets" in check["remedy"]
 
 
+@pytest.mark.parametrize("arguments", [["--dev", "cpu"], ["--device", "tpu"], ["here"]])
+def test_usage_mistakes_exit_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        doctor.main(arguments)
+    assert exited.value.code == 2
+    assert arguments[-1] in capsys.readouterr().err
+
+
 def test_no_bundle(tmp_path: Path) -> None:
     check = checks.guarded("assets", lambda: checks.check_assets(str(tmp_path), None))
     assert check.status == "failed"

@@ -112,6 +112,44 @@ def test_an_unknown_option_of_jobs_label_exits_with_2(
     assert "--detectors" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--no-wai", *RUN], "--no-wai"),
+        ([*RUN, "--addr", "head"], "--addr"),
+        (["--attach", "job-1", "--stop", "job-1"], "--attach and --stop"),
+        ([*RUN, "--pass-env"], "--pass-env"),
+    ],
+)
+def test_options_that_are_shortened_or_exclude_each_other(
+    arguments: list[str],
+    says: str,
+    use_client: Callable[[FakeClient], FakeClient],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client = use_client(FakeClient([RUNNING]))
+    with pytest.raises(SystemExit) as exited:
+        submit.main(arguments)
+    assert exited.value.code == 2
+    assert says in capsys.readouterr().err
+    assert (client.submitted, client.stopped) == ({}, [])
+
+
+def test_options_of_both_programs_may_stand_in_any_order(
+    use_client: Callable[[FakeClient], FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = use_client(FakeClient([RUNNING]))
+    monkeypatch.setenv("CANARY", "1")
+    monkeypatch.setenv("OTHER", "2")
+    ours = ["--pass-env", "CANARY", "--address=head", "--pass-env=OTHER", "--no-wait"]
+    theirs = [*RUN, "--gpus-per-actor", "-1", "--masks=seg"]
+    assert submit.main([*theirs[:1], *ours[:3], *theirs[1:], *ours[3:]]) == 0
+    words = shlex.split(client.submitted["entrypoint"])
+    assert words == ["python", "-m", "jobs.label", *theirs, "--ray-address", "auto"]
+    sent = client.submitted["runtime_env"]["env_vars"]
+    assert (sent["CANARY"], sent["OTHER"]) == ("1", "2")
+
+
 def test_no_secret_travels_unless_it_is_named() -> None:
     environ = {
         "AWS_ACCESS_KEY_ID": "canary-id",
@@ -170,12 +208,14 @@ def test_the_default_assets_are_sent_where_they_are_wanted(
 
 
 def test_no_data_file_is_missing_on_the_cluster() -> None:
-    """Only Python files are sent; the report's page, the one thing with others, is made at home."""
+    """Only Python files are sent; the report's page, the one thing with others that a program
+    reads, is made at home."""
     listed = subprocess.run(
         ["git", "ls-files", *shipping.PACKAGES], cwd=shipping.ROOT, capture_output=True, text=True
     )
     others = [name for name in listed.stdout.splitlines() if not name.endswith(".py")]
-    assert [name for name in others if not name.startswith("jobs/report_page/")] == []
+    needless = ("jobs/report_page/", "jobs/py.typed", "tddfa3/py.typed")
+    assert [name for name in others if not name.startswith(needless)] == []
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,13 @@ def test_as_a_program_without_a_traceback(tmp_path: Path) -> None:
     assert "not an asset bundle" in result.stderr
 
 
-def test_usage_mistakes_exit_with_2_too() -> None:
+@pytest.mark.parametrize(
+    "arguments", [["polish"], [], ["open", "bundle"], ["describe", "--js"], ["convert", "one"]]
+)
+def test_usage_mistakes_exit_with_2_too(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        main(["polish"])
+        main(arguments)
     assert caught.value.code == 2
+    assert capsys.readouterr().err

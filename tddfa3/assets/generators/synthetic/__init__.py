@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tddfa3.assets import convert, mtcnn_weights, upstream
-from tddfa3.assets.bundle import DETECTOR_FILES, AssetBundle
+from tddfa3.assets.bundle import BACKBONES, DETECTOR_FILES, AssetBundle
 from tddfa3.assets.bundle_writer import BundleContents, Origin, existing_bundle, write_bundle
 from tddfa3.assets.generators.synthetic.backbones import synthetic_backbone
 from tddfa3.assets.generators.synthetic.face import (
@@ -47,7 +47,7 @@ def synthesize(
     dest: str | Path,
     seed: int = 0,
     vertices: int = FULL_VERTICES,
-    backbones: Sequence[str] = tuple(upstream.BACKBONES),
+    backbones: Sequence[str] = tuple(BACKBONES),
     detectors: Sequence[str] = tuple(DETECTOR_FILES),
     write_upstream_files: Path | None = None,
 ) -> AssetBundle:
@@ -58,7 +58,7 @@ def synthesize(
     too few vertices, or a ``dest`` that holds something else.
     """
     dest = Path(dest)
-    backbones = _chosen("backbone", backbones, upstream.BACKBONES)
+    backbones = _chosen("backbone", backbones, BACKBONES)
     detectors = _chosen("detector", detectors, DETECTOR_FILES)
     recipe = {
         "kind": "synthetic",
