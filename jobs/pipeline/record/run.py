@@ -51,35 +51,75 @@ class Run:
     resumed: bool
 
 
-def open_run(config: LabelConfig, facts: AssetFacts) -> Run:
-    """Checks everything that can be checked without work, then creates or joins the manifest.
+@dataclass(frozen=True)
+class CheckedRun:
+    """A run of which everything has been checked that can be checked without work; nothing of it
+    is written yet.
+
+    Attributes:
+        config: with what was left to the assets.
+        facts: of the assets.
+        manifest: the one in OUTPUT, None if there is none.
+    """
+
+    config: LabelConfig
+    facts: AssetFacts
+    store: Store
+    shards: tuple[Shard, ...]
+    read_options: ReadOptions
+    manifest: Mapping[str, Any] | None
+
+    def begin(self) -> Run:
+        """Creates or joins the manifest.
+
+        Raises:
+            UserError: another driver, with other options, was quicker.
+        """
+        fields = fingerprint_fields(self.config, self.facts)
+        manifest = self.manifest
+        if manifest is None:
+            manifest = make_manifest(self.config, self.facts, fields, self.shards)
+            if not self.store.publish_new(MANIFEST, _encode(manifest)):
+                manifest = read_manifest(self.store) or manifest
+                _refuse_difference(manifest["fingerprint_fields"], fields, self.store)
+        return Run(
+            _new_id(),
+            self.config,
+            self.store,
+            Layout.of(manifest),
+            LabelSchema(self.facts, manifest["fingerprint"], manifest["versions"]),
+            self.shards,
+            self.read_options,
+            resumed=self.manifest is not None,
+        )
+
+
+def check_run(config: LabelConfig, facts: AssetFacts) -> CheckedRun:
+    """Checks a run before anything is started.
 
     Args:
         facts: of the assets that ``config`` names.
 
     Raises:
-        UserError: something given cannot be used, or OUTPUT belongs to something else; then
-            nothing has been written.
+        UserError: something given cannot be used, there is not one image in INPUT, or OUTPUT
+            belongs to something else.
     """
     # What was left to the assets is a fact of the run from now on.
     config = dataclasses.replace(config, **facts.chosen)
     options = read_options(config)
     store = output_store(config)
     shards = tuple(list_shards(config.inputs, options))
-    fields = fingerprint_fields(config, facts)
     manifest = read_manifest(store) or _manifest_of_another(store)
-    resumed = manifest is not None
     if manifest is not None:
+        fields = fingerprint_fields(config, facts)
         _refuse_difference(manifest["fingerprint_fields"], fields, store)
     _require_an_image(config, shards, options)
-    if manifest is None:
-        manifest = make_manifest(config, facts, fields, shards)
-        if not store.publish_new(MANIFEST, _encode(manifest)):
-            manifest = read_manifest(store) or manifest  # another driver was quicker
-    _refuse_difference(manifest["fingerprint_fields"], fields, store)
-    schema = LabelSchema(facts, manifest["fingerprint"], manifest["versions"])
-    layout = Layout.of(manifest)
-    return Run(_new_id(), config, store, layout, schema, shards, options, resumed)
+    return CheckedRun(config, facts, store, shards, options, manifest)
+
+
+def open_run(config: LabelConfig, facts: AssetFacts) -> Run:
+    """:func:`check_run`, then :meth:`CheckedRun.begin`."""
+    return check_run(config, facts).begin()
 
 
 def read_options(config: LabelConfig) -> ReadOptions:

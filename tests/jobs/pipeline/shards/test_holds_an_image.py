@@ -88,6 +88,14 @@ def test_the_first_of_many_is_enough(tmp_path: Path) -> None:
     assert holds_an_image([only_shard(tmp_path / "a.tar"), gone])
 
 
+def test_one_image_after_many_shards_without_any_is_found(tmp_path: Path) -> None:
+    tar(tmp_path / "empty.tar", "a.txt")
+    tar(tmp_path / "last.tar", "a.jpg")
+    empty = only_shard(tmp_path / "empty.tar")
+    assert not holds_an_image([empty] * 100)
+    assert holds_an_image([*[empty] * 100, only_shard(tmp_path / "last.tar")])
+
+
 def test_storage_that_fails_for_all_is_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
