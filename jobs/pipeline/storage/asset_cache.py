@@ -1,8 +1,8 @@
-"""A bundle on S3, brought to this machine once and used by all its actors.
+"""A bundle on S3, copied to this machine once and shared by all its actors.
 
-The copy lies under a name made from the bundle's own description, so that another bundle at the
-same address is another folder. It appears whole or not at all, and every file's digest is compared
-on the way. Actors that start together wait for the first one's download.
+The copy's folder is named after a hash of the bundle's description, so that another bundle at the
+same address gets another folder. The folder appears whole or not at all, and the digest of every
+file is checked while it is copied. Actors that start together wait for the first one's download.
 """
 
 from __future__ import annotations
@@ -24,17 +24,22 @@ from tddfa3.assets.default import OPEN, default_folder
 from tddfa3.errors import AssetError
 
 CACHE_VARIABLE = "TDDFA3_CACHE"
+"""Environment variable that names the folder for copies."""
 _SPAN = 64 * 2**20
 
 
 def local_bundle(assets: str, s3_endpoint: str | None = None) -> Path:
-    """The folder of the bundle ``assets`` on this machine: the one that comes with the code for
-    "open", a local path, or a copy of ``s3://…``.
+    """The folder on this machine that holds the bundle ``assets``.
 
-    Copies are kept in the folder that TDDFA3_CACHE names (default: ``~/.cache/tddfa3``).
+    Bundles on S3 are copied into the folder that TDDFA3_CACHE names (default: ``~/.cache/tddfa3``),
+    and used from there afterwards.
+
+    Args:
+        assets: "open" for the bundle that comes with the code, a local path, or ``s3://…``.
+        s3_endpoint: as for :class:`.store.Store`.
 
     Raises:
-        AssetError: there is no bundle, or a file is not what its description says.
+        AssetError: there is no bundle on S3, or a file is not what its description says.
         StoreError: the storage can't be read.
     """
     if assets == OPEN:
@@ -58,6 +63,7 @@ def local_bundle(assets: str, s3_endpoint: str | None = None) -> Path:
 
 
 def cache_folder() -> Path:
+    """The folder for copies of bundles; it may not exist yet."""
     given = os.environ.get(CACHE_VARIABLE)
     return (Path(given) if given else Path.home() / ".cache" / "tddfa3") / "bundles"
 
@@ -69,7 +75,7 @@ def _fetch(store: Store, description: bytes, folder: Path) -> None:
         for name, entry in files.items():
             _fetch_file(store, name, entry, building / name)
         (building / BUNDLE_JSON).write_bytes(description)
-        # mkdtemp's folders are for their maker only; the machine's other users may read this one.
+        # mkdtemp makes private folders; the machine's other users may read this one.
         building.chmod(0o755)
         building.rename(folder)
     except BaseException:
@@ -78,7 +84,7 @@ def _fetch(store: Store, description: bytes, folder: Path) -> None:
 
 
 def _files(store: Store, description: bytes) -> Mapping[str, Mapping[str, Any]]:
-    """File name -> its entry. A name is data from storage: it must not lead out of the folder."""
+    """File name to its entry. Names come from storage: they must not lead out of the folder."""
     try:
         files = json.loads(description)["files"]
         sized = all(int(e["bytes"]) >= 0 and isinstance(e["sha256"], str) for e in files.values())
@@ -111,7 +117,7 @@ def _fetch_file(store: Store, name: str, entry: Mapping[str, Any], target: Path)
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Held by one process of this machine at a time; the kernel lets go of it if that one dies."""
+    """Lock out the machine's other processes; the kernel releases the lock if this one dies."""
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

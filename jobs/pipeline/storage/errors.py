@@ -1,4 +1,4 @@
-"""What can go wrong with storage, in the words the scheduler decides by."""
+"""Storage errors, sorted into the kinds that the scheduler acts on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tddfa3.errors import UserError
 Kind = Literal["not_found", "denied", "full", "unavailable", "refused", "failed"]
 
 FATAL_KINDS = frozenset({"denied", "full", "unavailable"})
-"""Nothing that follows can succeed either: stop early, keep what is committed."""
+"""Nothing that follows can succeed either: the run stops early and keeps what is committed."""
 
 
 class StoreError(UserError):
@@ -23,6 +23,7 @@ class StoreError(UserError):
             failing after all retries; the bucket is gone), ``refused`` (the URL or name is not one
             this project opens), ``failed`` (anything else).
         uri: what was being read or written; never holds credentials.
+        reason: what went wrong, for a person.
     """
 
     def __init__(self, kind: Kind, uri: str, reason: str) -> None:
@@ -36,6 +37,7 @@ class StoreError(UserError):
 
     @property
     def fatal(self) -> bool:
+        """Whether the run should stop; see :data:`FATAL_KINDS`."""
         return self.kind in FATAL_KINDS
 
 
@@ -63,7 +65,13 @@ _REASONS: dict[Kind, Callable[[str], str]] = {
 
 
 def from_os_error(error: OSError, uri: str, *, writing: bool) -> StoreError:
-    """The StoreError that says what a local ``OSError`` means."""
+    """The StoreError for a local ``OSError``.
+
+    Args:
+        error: what the operating system raised.
+        uri: what was being read or written.
+        writing: the same error can mean less on a read: EIO is one bad file then, not a lost disk.
+    """
     kind: Kind = _LOCAL_KINDS.get(error.errno or 0, "failed")
     # A disk that can no longer be written to is lost; a sector that can't be read is one bad file.
     if writing and error.errno == errno.EIO:

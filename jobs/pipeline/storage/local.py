@@ -1,4 +1,4 @@
-"""Local files: whole-file publishing through a temporary file in the same folder."""
+"""Local files, published whole through a temporary file in the same folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, er
 
 
 class LocalFiles:
-    """A local folder, there or not yet, as a store's backend."""
+    """Backend for a local folder, which need not exist yet."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def read(self, rel: str, start: int | None, end: int | None) -> bytes:
+        """See :class:`.types.Backend`."""
         with self._translated(rel, writing=False):
             descriptor = os.open(self.root / rel, os.O_RDONLY)
             try:
@@ -36,6 +37,7 @@ class LocalFiles:
                 os.close(descriptor)
 
     def size_etag(self, rel: str) -> tuple[int, str]:
+        """See :class:`.types.Backend`; the etag is the modification time."""
         with self._translated(rel, writing=False):
             stat = os.stat(self.root / rel)
             if not os.path.isfile(self.root / rel):
@@ -43,17 +45,23 @@ class LocalFiles:
             return stat.st_size, _etag(stat)
 
     def walk(self, prefix: str, recursive: bool) -> Iterator[Entry]:
+        """See :class:`.types.Backend`.
+
+        Symbolic links are followed, except to a folder that contains the link.
+        """
         folder = self.root / prefix if prefix else self.root
         with self._translated(prefix, writing=False):
             yield from _walk(folder, f"{prefix}/" if prefix else "", recursive, frozenset())
 
     def publish(self, rel: str, data: BytesLike) -> None:
+        """See :class:`.types.Backend`; file and folder are synced to disk."""
         path = self.root / rel
         with self._translated(rel, writing=True), _temporary(path, data) as temporary:
             os.replace(temporary, path)
             _sync_folder(path.parent)
 
     def publish_new(self, rel: str, data: BytesLike) -> bool:
+        """See :class:`.types.Backend`; a hard link fails where the name is taken."""
         path = self.root / rel
         with self._translated(rel, writing=True), _temporary(path, data) as temporary:
             try:
@@ -64,9 +72,9 @@ class LocalFiles:
             return True
 
     def sweep(self, prefix: str, older_than: float) -> None:
-        """Remove unpublished files that a killed writer left directly in a folder.
+        """See :class:`.types.Backend`; removes temporary files.
 
-        One of a writer that is still at work is seconds old.
+        ``older_than`` spares those of writers that are still at work, which are seconds old.
         """
         limit = time.time() - older_than
         with suppress(OSError), os.scandir(self.root / prefix) as scan:
@@ -75,6 +83,7 @@ class LocalFiles:
                     os.unlink(entry.path)
 
     def delete(self, rel: str) -> None:
+        """See :class:`.types.Backend`."""
         with self._translated(rel, writing=True), suppress(FileNotFoundError):
             os.unlink(self.root / rel)
 
@@ -90,12 +99,12 @@ class LocalFiles:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether ``name`` is an unpublished file: of a writer at work, or left by a killed one."""
+    """Whether ``name`` is an unpublished file: being written, or left by a killed writer."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def _pread_all(descriptor: int, offset: int, count: int) -> bytes:
-    """Read ``count`` bytes; a single pread may return less (signals, the 2 GiB limit of Linux)."""
+    """Read ``count`` bytes; one pread may return fewer (signals, Linux's limit of 2 GiB)."""
     blocks = []
     while count > 0:
         block = os.pread(descriptor, count, offset)
@@ -116,8 +125,8 @@ def _walk(
 ) -> Iterator[Entry]:
     """Files below ``folder``, symbolic links followed.
 
-    ``above`` holds the identities of the folders we are in: a link back to one of them is not
-    entered. What vanishes while we look, and links that lead nowhere, are left out.
+    ``above`` holds the identities of the folders on the way here: a link back to one of them is not
+    entered. Files that vanish during the walk, and links that lead nowhere, are left out.
     """
     try:
         stat = folder.stat()
@@ -142,7 +151,7 @@ def _walk(
 
 @contextmanager
 def _temporary(path: Path, data: BytesLike) -> Iterator[Path]:
-    """A synced file beside ``path`` that holds ``data``; gone at the end unless renamed."""
+    """A synced file beside ``path`` that holds ``data``; removed at the end unless renamed."""
     _make_folders(path.parent)
     temporary = path.parent / f".tddfa3-{secrets.token_hex(8)}.tmp"
     try:
@@ -154,14 +163,14 @@ def _temporary(path: Path, data: BytesLike) -> Iterator[Path]:
 
 
 def _link_new(temporary: Path, path: Path) -> None:
-    """Give ``temporary`` its final name unless it is taken (FileExistsError)."""
+    """Give ``temporary`` its final name, or raise FileExistsError if the name is taken."""
     try:
         os.link(temporary, path)
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS:
             raise
-        # exFAT, some FUSE and network file systems. Still whole or not there at all; of two writers
-        # at the same moment the second may win, with a file that is as whole as the first.
+        # exFAT, some FUSE and network file systems. The file is still whole or not there at all;
+        # when two writers meet, the second may replace the first one's file.
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, "is there", str(path)) from None
         os.replace(temporary, path)

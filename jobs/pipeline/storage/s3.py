@@ -1,7 +1,8 @@
-"""S3 and what speaks like it, through s3fs; every listing fresh, every write one request.
+"""S3 and compatible storage, through s3fs: listings are never cached, writes are atomic.
 
-Retries are botocore's (adaptive: backoff, and fewer requests while throttled) and nobody else's:
-s3fs would multiply them. ``AWS_MAX_ATTEMPTS`` overrides their number.
+Requests are retried by botocore alone (adaptive: it backs off, and sends less while throttled);
+s3fs's own retries would multiply them and are switched off. ``AWS_MAX_ATTEMPTS`` overrides the
+number of attempts. Only a connection that breaks inside a body is retried here.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ from jobs.pipeline.storage.errors import Kind, StoreError
 from jobs.pipeline.storage.types import BytesLike, Entry
 
 MAX_ATTEMPTS = 8
+"""Attempts per request, the first one included, unless ``AWS_MAX_ATTEMPTS`` is set."""
 CONNECT_TIMEOUT = 10.0
+"""Seconds."""
 READ_TIMEOUT = 60.0
+"""Seconds."""
 _BODY_ATTEMPTS = 4
 _CONFLICT_ATTEMPTS = 6
 
@@ -64,7 +68,7 @@ T = TypeVar("T")
 
 
 class S3Objects:
-    """Backend of :class:`jobs.pipeline.storage.store.Store` for ``bucket/prefix``."""
+    """Backend for the objects below ``bucket/prefix``."""
 
     def __init__(self, root: str, endpoint: str | None) -> None:
         self.root = root
@@ -72,6 +76,8 @@ class S3Objects:
         self.endpoint = endpoint
 
     def read(self, rel: str, start: int | None, end: int | None) -> bytes:
+        """See :class:`.types.Backend`; one ranged GET."""
+
         def get() -> bytes:
             # A start makes this one ranged GET; without it s3fs asks for the size first.
             data: bytes = self._fs.cat_file(self._path(rel), start=start or 0, end=end)
@@ -83,10 +89,12 @@ class S3Objects:
             return b""
 
     def size_etag(self, rel: str) -> tuple[int, str]:
+        """See :class:`.types.Backend`; one HEAD."""
         head = self._do(rel, self._call, "head_object", Key=self._key(rel))
         return int(head["ContentLength"]), str(head.get("ETag", "")).strip('"')
 
     def walk(self, prefix: str, recursive: bool) -> Iterator[Entry]:
+        """See :class:`.types.Backend`."""
         below = self._key(prefix) + "/" if prefix else self._key("")
         only = {} if recursive else {"Delimiter": "/"}
         skip = len(self._key(""))
@@ -98,9 +106,15 @@ class S3Objects:
                     yield Entry(found["Key"][skip:], found["Size"], etag)
 
     def publish(self, rel: str, data: BytesLike) -> None:
+        """See :class:`.types.Backend`; one PUT, or several parts from 100 MiB on."""
         self._do(rel, self._fs.pipe_file, self._path(rel), bytes(data))
 
     def publish_new(self, rel: str, data: BytesLike) -> bool:
+        """See :class:`.types.Backend`; a PUT with ``If-None-Match``.
+
+        Raises:
+            StoreError: also with kind ``unavailable``, if conditional writes keep conflicting.
+        """
         data = bytes(data)
         for attempt in range(_CONFLICT_ATTEMPTS):
             try:
@@ -109,15 +123,16 @@ class S3Objects:
             except _AlreadyThere:
                 return self._holds(rel, data)
             except _Conflict:
-                # Another conditional write was under way: who won shows in a moment.
+                # Another conditional write was under way; the next attempt shows who won.
                 time.sleep(0.05 * 2**attempt)
         raise StoreError("unavailable", self._uri(rel), "conditional writes keep conflicting")
 
     def delete(self, rel: str) -> None:
+        """See :class:`.types.Backend`."""
         self._do(rel, self._call, "delete_object", Key=self._key(rel))
 
     def sweep(self, prefix: str, older_than: float) -> None:
-        """Nothing is ever there under a name of its own before it is published."""
+        """Do nothing: there is no object before it is published."""
 
     def _holds(self, rel: str, data: bytes) -> bool:
         try:
@@ -145,7 +160,8 @@ class S3Objects:
     def _do(self, rel: str, call: Callable[..., T], *arguments: Any, **keywords: Any) -> T:
         """Call, and turn whatever the layers below raise into our own errors.
 
-        ``from None``: their exceptions hold requests and clients, and must not travel or be shown.
+        They are raised ``from None``: the original exceptions hold requests and clients, which must
+        not be pickled or shown.
         """
         try:
             return call(*arguments, **keywords)
@@ -185,7 +201,7 @@ def _retry_body(get: Callable[[], bytes]) -> bytes:
 
 
 def _translate(error: Exception, uri: str) -> Exception:
-    """Our error for one of s3fs's, botocore's or aiohttp's; its text comes from us alone."""
+    """Our error for one of s3fs's, botocore's or aiohttp's; the message is ours alone."""
     if isinstance(error, _NO_CREDENTIALS):
         reason = "no S3 credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
         return StoreError("denied", uri, reason)
@@ -227,14 +243,14 @@ def _translate_reply(error: ClientError, uri: str) -> Exception:
 
 
 def _environment_digest() -> str:
-    """Changes when credentials or settings in the environment do, and reveals none of them."""
+    """Changes with the AWS settings and credentials in the environment; reveals none."""
     values = sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))
     return hashlib.sha256(repr(values).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @functools.lru_cache(maxsize=8)
 def _file_system(endpoint: str | None, environment: str, process: int) -> S3FileSystem:
-    """One client for all stores of a process that speak to the same endpoint."""
+    """One client for all stores of a process that use the same endpoint."""
     config: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT,
         "read_timeout": READ_TIMEOUT,

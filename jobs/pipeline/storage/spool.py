@@ -1,4 +1,4 @@
-"""Large files made piece by piece and published whole."""
+"""Large files, written piece by piece and published whole."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jobs.pipeline.storage.store import Store
 
 @contextmanager
 def spooled(store: Store, rel: str) -> Iterator[IO[bytes]]:
-    """A file on local disk to write to; when the block ends without an error, ``rel`` holds it.
+    """A temporary local file to write to; published as ``rel`` when the block ends without error.
 
     Raises:
         StoreError: it could not be published.

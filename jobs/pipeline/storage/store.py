@@ -1,4 +1,4 @@
-"""The only door to storage: local folders and S3, one set of rules.
+"""All access to storage: local folders and S3, under one set of rules.
 
 Nothing is ever streamed into a final name: a file or object appears whole, in one step, or not at
 all. URLs other than a local path, ``file:`` and ``s3:`` are refused, so that no listing and no
@@ -24,6 +24,7 @@ from jobs.pipeline.storage.types import Backend, BytesLike, Entry
 __all__ = ["FATAL_KINDS", "Entry", "Store", "StoreError", "locate", "parse_url"]
 
 ALLOW_MEMORY = "TDDFA3_ALLOW_MEMORY"
+"""Environment variable that also allows ``memory:`` URLs, for tests."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -47,6 +48,10 @@ class Store:
         """The store rooted at ``url``: a local path, ``file:…`` or ``s3://bucket/prefix``.
 
         Nothing is read or written yet, and a local folder need not exist.
+
+        Args:
+            url: where the store is.
+            s3_endpoint: ``http(s)://host:port`` of an S3 server; None: what the environment says.
         """
         return cls(url, s3_endpoint)
 
@@ -61,7 +66,7 @@ class Store:
         return f"{self.url.rstrip('/')}/{rel}" if rel else self.url
 
     def read(self, rel: str, start: int | None = None, end: int | None = None) -> bytes:
-        """The bytes ``start`` to ``end`` (exclusive; default all); shorter where the file ends."""
+        """The bytes ``start`` to ``end`` (exclusive; default all); fewer where the file ends."""
         if start is not None and (start < 0 or (end is not None and end < start)):
             raise ValueError(f"not a range: start={start}, end={end}")
         if start is not None and start == end:
@@ -88,23 +93,24 @@ class Store:
         return True
 
     def size_etag(self, rel: str) -> tuple[int, str]:
-        """Bytes, and a text that changes when the content does."""
+        """Size in bytes, and a text that changes when the content does."""
         return self._backend.size_etag(self._checked(rel))
 
     def list(self, prefix: str = "", *, recursive: bool = True) -> Iterator[Entry]:
         """All files below the folder ``prefix``, sorted by name; nothing if it is absent.
 
-        Never cached: what another writer has published is seen at once. Files not yet published,
-        and those that a killed writer left, are not listed.
+        Never cached: what another writer has published is seen at once. Files that are not yet
+        published, or never will be because their writer was killed, are not listed.
 
         Args:
+            prefix: relative to the root; empty: the root itself.
             recursive: False lists only what lies directly in the folder.
         """
         found = self.walk(prefix, recursive=recursive)
         return iter(sorted(found, key=lambda entry: entry.rel))
 
     def walk(self, prefix: str = "", *, recursive: bool = True) -> Iterator[Entry]:
-        """Like :meth:`list` in no particular order, and without holding it all in memory."""
+        """Like :meth:`list`, but in no particular order and without holding it all in memory."""
         return self._backend.walk(self._checked(prefix) if prefix else "", recursive)
 
     def publish(self, rel: str, data: BytesLike) -> None:
@@ -129,8 +135,12 @@ class Store:
         self._backend.delete(self._checked(rel))
 
     def sweep(self, prefix: str, older_than: float = 3600.0) -> None:
-        """Remove what writers that were killed left in the folder ``prefix``, ``older_than``
-        seconds ago or more; it was never published, and no listing shows it."""
+        """Remove what killed writers left unpublished in the folder ``prefix``.
+
+        Args:
+            prefix: relative to the root; folders below it are not searched.
+            older_than: seconds; younger leftovers stay, because their writer may still be at work.
+        """
         self._backend.sweep(self._checked(prefix), older_than)
 
     def check(self) -> None:
@@ -161,7 +171,11 @@ class Store:
 
 
 def locate(uri: str, *, s3_endpoint: str | None = None) -> tuple[Store, str]:
-    """The store of the folder that holds ``uri``, and the name in it."""
+    """The store of the folder that holds ``uri``, and the name in it.
+
+    Raises:
+        StoreError: kind ``refused``, if ``uri`` is a whole store or not a URL that is opened.
+    """
     kind, root = parse_url(uri)
     folder, _, name = root.rstrip("/").rpartition("/")
     if not name:
@@ -208,7 +222,7 @@ def _parse_bucket(url: str, shown: str) -> str:
 
 
 def _without_userinfo(url: str) -> str:
-    """``url`` fit for a message: what stands before ``@`` in its authority may be a password."""
+    """``url`` for a message: what precedes ``@`` in the authority may be a password."""
     return re.sub(r"//[^/]*@", "//***@", url)
 
 
