@@ -2,8 +2,11 @@
 
 Three steps: :func:`list_shards` from what the user named, :func:`index_shard` to a table of members
 (kept, so that each shard is listed once), :func:`read_members` for the members of one chunk. Before
-them, :func:`holds_an_image` tells whether there is anything to do.
-Archives are read in place and never extracted; names in them are data. One module per format.
+them, :func:`holds_an_image` tells whether there is anything to do. Archives are read in place and
+never extracted; names in them are data.
+
+A format is a module with the functions of :class:`_Format`. To add one, write the module, enter
+it in ``_FORMATS`` and ``ShardKind``, and teach :mod:`.listing` to recognise it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import ModuleType
+from typing import Protocol
 
 from jobs.pipeline.shards import folder, parquet, tar, uri_list, zips
 from jobs.pipeline.shards.listing import ROOT_ID, list_shards
@@ -39,15 +42,50 @@ __all__ = [
     "read_members",
 ]
 
-_FORMATS: dict[ShardKind, ModuleType] = {
+
+class _Format(Protocol):
+    """What a module of this package offers for one kind of shard."""
+
+    def index(self, shard: Shard, options: ReadOptions) -> ShardIndex:
+        """List the shard's members in order, with unique keys.
+
+        Damage stands in the index's ``error``, beside the members found before it.
+
+        Raises:
+            StoreError: the storage failed, or the shard is gone.
+        """
+
+    def holds_an_image(self, shard: Shard, options: ReadOptions) -> bool:
+        """Whether the shard has an image, or is damaged before its first one.
+
+        Raises:
+            StoreError: the storage failed, or the shard is gone.
+        """
+
+    def read(
+        self, shard: Shard, members: Iterable[Member], options: ReadOptions
+    ) -> Iterator[tuple[Member, bytes | ShardReadError]]:
+        """Each member once, in the order of offsets, with its encoded bytes.
+
+        A member that cannot be read comes with its error instead, and the others still follow.
+
+        Args:
+            shard: the shard, unchanged since it was indexed.
+            members: some of its members, none of them with an ``error``.
+            options: as for ``index``.
+
+        Raises:
+            StoreError: the storage failed, or the shard is gone.
+        """
+
+
+_FORMATS: dict[ShardKind, _Format] = {
     "folder": folder,
     "tar": tar,
     "zip": zips,
     "parquet": parquet,
     "list": uri_list,
 }
-
-
 _PROBES_AT_ONCE = 16
 
 
@@ -90,7 +128,7 @@ def index_shard(shard: Shard, options: ReadOptions | None = None) -> ShardIndex:
     """
     options = options or ReadOptions()
     try:
-        index: ShardIndex = _FORMATS[shard.kind].index(shard, options)
+        index = _FORMATS[shard.kind].index(shard, options)
         _require_unchanged(shard, options)
     except _ShardChanged as error:
         return ShardIndex(shard.id, error=f"{error}, at offset 0")
@@ -106,9 +144,9 @@ def read_members(
 ) -> Iterator[tuple[Member, bytes | ShardReadError]]:
     """The encoded bytes of members of one shard, or what keeps one from being read.
 
-    Every member comes out exactly once, in the order of offsets. Neighbouring members are fetched
-    together, at most 32 MiB at a time; nothing is read ahead beyond that, so a slow consumer slows
-    reading down. Members whose index entry has an error are not read.
+    Every member is yielded exactly once; those whose index entry has an error come first and are
+    not read, the others follow in the order of their offsets. Neighbours are fetched together, at
+    most 32 MiB at a time; nothing is read ahead beyond that, so a slow consumer slows reading down.
 
     Raises:
         StoreError: fatal kinds only.
@@ -142,7 +180,7 @@ class _ShardChanged(Exception):
 
 
 def _require_unchanged(shard: Shard, options: ReadOptions) -> None:
-    """Offsets are only good for the very archive they were taken from."""
+    """Raise _ShardChanged if the archive changed: its members' offsets are void then."""
     if shard.kind in ("folder", "list"):
         return
     store, name = locate(shard.uri, s3_endpoint=options.s3_endpoint)
@@ -155,6 +193,6 @@ def _error(kind: ReadErrorKind, shard: Shard, member: Member, why: str) -> Shard
 
 
 def _is_fatal(error: StoreError, shard: Shard) -> bool:
-    """Whether reading other shards would fail too. Locally one file may simply be private."""
+    """Whether reading other shards would fail too. A local file may simply be private."""
     local = "://" not in shard.uri
     return error.fatal and not (error.kind == "denied" and local)

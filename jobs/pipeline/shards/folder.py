@@ -27,7 +27,12 @@ Read = tuple[Member, bytes | ShardReadError]
 
 
 class FolderDigest:
-    """Counts and digests a folder's images one by one, in any order."""
+    """Counts and digests a folder's images one by one, in any order.
+
+    Attributes:
+        count: images added so far.
+        size: their bytes.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -35,18 +40,21 @@ class FolderDigest:
         self._sum = 0
 
     def add(self, name: str, size: int, etag: str) -> None:
+        """Take in one image: its name in the folder, its bytes and its etag."""
         self.count += 1
         self.size += size
         text = f"{name}\0{size}\0{etag}".encode("utf-8", "surrogatepass")
-        # A sum does not depend on the order, so that listings need not be held to be sorted.
+        # A sum does not depend on the order, so listings need not be kept to be sorted.
         self._sum += int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
 
     @property
     def etag(self) -> str:
+        """Changes with the name, size or etag of any image, not with their order."""
         return f"{self.count:x}-{self._sum % (1 << 128):032x}"
 
 
 def index(shard: Shard, options: ReadOptions) -> ShardIndex:
+    """See :class:`.shards._Format`; one listing of the folder, no image is read."""
     store = Store.open(shard.uri, s3_endpoint=options.s3_endpoint)
     selected = compile_pattern(shard.pattern)
     digest = FolderDigest()
@@ -72,6 +80,7 @@ def _member(name: str, size: int, limit: int) -> Member:
 
 
 def read(shard: Shard, members: Iterable[Member], options: ReadOptions) -> Iterator[Read]:
+    """See :class:`.shards._Format`; several images at once from a bucket, one at a time locally."""
     store = Store.open(shard.uri, s3_endpoint=options.s3_endpoint)
 
     def read_one(member: Member) -> bytes | ShardReadError:
@@ -83,7 +92,18 @@ def read(shard: Shard, members: Iterable[Member], options: ReadOptions) -> Itera
 def read_file(
     store: Store, rel: str, shard_id: str, member: Member, limit: int
 ) -> bytes | ShardReadError:
-    """One whole file; a missing or unreadable one is this member's error only."""
+    """One whole file, or the error that stands for it.
+
+    Args:
+        store: where the file is.
+        rel: its name in ``store``.
+        shard_id: of the shard that lists it, for the error.
+        member: its entry in that shard, for the error.
+        limit: most bytes; a larger file is ``too_large``.
+
+    Raises:
+        StoreError: fatal kinds only, except for a local file that is private.
+    """
     try:
         data = store.read(rel, 0, limit + 1)
     except StoreError as error:
@@ -100,7 +120,7 @@ def read_file(
 def read_in_parallel(
     members: Iterable[Member], read_one: Callable[[Member], bytes | ShardReadError], workers: int
 ) -> Iterator[Read]:
-    """``read_one`` over members, in order, with a bounded number read ahead."""
+    """Members with ``read_one`` of each, in order; up to ``workers`` are read ahead."""
     if workers == 1:
         for member in members:
             yield member, read_one(member)

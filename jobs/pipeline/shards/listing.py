@@ -143,7 +143,7 @@ def _expand_pattern(given: str, kind: str, root: str, options: ReadOptions) -> I
 
 
 def _in_folder(store: Store, wanted: Callable[[str], bool], pattern: str) -> Iterator[_Found]:
-    """Archives and folders of images below a store's root, whose names are ``wanted``.
+    """Archives and folders of images below a store's root whose names are ``wanted``.
 
     Only folders are held in memory, not their images.
     """
@@ -171,7 +171,7 @@ def _in_folder(store: Store, wanted: Callable[[str], bool], pattern: str) -> Ite
 
 
 def archive_kind(name: str) -> ShardKind | None:
-    """What archive a file of this name is, by its extension (any case)."""
+    """The format of an archive by its extension (any case); None if it is not an archive."""
     lower = name.lower()
     return next((kind for suffix, kind in _ARCHIVES.items() if lower.endswith(suffix)), None)
 
@@ -183,8 +183,8 @@ def _is_hidden(rel: str) -> bool:
 def _with_ids(found: list[_Found]) -> Iterator[Shard]:
     """Give each shard its id.
 
-    Ids that differ in case only, or not at all (an image given by name beside a prefix of that
-    name, two patterns over one folder), get a digest of what makes them different.
+    Ids that are equal but for case (an image given by name beside a prefix of that name, two
+    patterns over one folder) get a digest of what makes them different.
     """
     roots = [_parts(item.root) for item in found]
     shared = _shared_length(roots)

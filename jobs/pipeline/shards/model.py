@@ -11,15 +11,15 @@ ShardKind = Literal["folder", "tar", "zip", "parquet", "list"]
 
 MIB = 1 << 20
 OUTPUT_MARK = "_run/manifest.json"
-"""What tells an output of the label job, which is no input, from other folders."""
+"""File that marks a folder as an output of the label job, which is no input."""
 MAX_MEMBER_BYTES = 256 * MIB
-"""What a member may hold, encoded; a larger one is reported, not read."""
+"""Most bytes of an encoded member; a larger one is reported, not read."""
 
 IMAGE_SUFFIXES = frozenset(
     {"png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "tif", "tiff", "gif", "jp2", "j2k"}
     | {"avif", "heic", "heif", "ppm", "pgm", "pnm"}
 )
-"""Names that end so (any case) are images; Pillow decides by content later."""
+"""Extensions of images (any case); Pillow decides by content later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,14 @@ class Member:
 
     Attributes:
         key: unique in the shard; text fit for Parquet.
-        name: how the shard calls it (file name, row number, URI); not unique, and possibly with
+        name: what the shard calls it (file name, row number, URI); not unique, and possibly with
             surrogate escapes where the archive's names are not UTF-8.
         offset: where it begins: byte of the archive (of the decompressed stream where the archive
             is compressed as a whole), row in Parquet, line in a list, 0 in a folder.
         size: bytes of the encoded image; 0 where only reading it would tell.
         span: how many bytes, rows or lines it takes in the archive, from ``offset``.
-        method, crc: zip only: compression method and CRC-32.
+        method: compression method; zip only.
+        crc: CRC-32 of the encoded image; zip only.
         error: why it will not be read, or "".
     """
 
@@ -90,10 +91,11 @@ class ShardIndex:
     """All images of a shard, in order.
 
     Attributes:
+        shard_id: the shard.
         members: what can be labelled.
         error: why listing stopped before the end, naming the offset, or None. The members found
             until then are listed all the same.
-        end_offset: up to where the shard was read.
+        end_offset: up to where the shard was read, in the unit of :attr:`Member.offset`.
     """
 
     shard_id: str
@@ -112,6 +114,7 @@ class ShardReadError(Exception):
         kind: ``too_large`` (over the byte cap), ``unreadable`` (damaged, missing, unsupported),
             ``changed`` (the shard is not the one that was indexed).
         offset: where in the shard; see :class:`Member`.
+        why: the reason, for a person.
     """
 
     def __init__(self, kind: ReadErrorKind, shard_id: str, name: str, offset: int, why: str):
@@ -136,14 +139,14 @@ def is_image_name(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    """``name`` as valid text: bytes that are not UTF-8 become ``\\udcxx`` in plain letters."""
+    r"""``name`` as valid text: bytes that are not UTF-8 are written out as ``\udcxx``."""
     if name.isascii():
         return name
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def with_unique_keys(members: Sequence[Member]) -> list[Member]:
-    """Number repeated keys in order of appearance: ``a``, ``a#2``, ``a#3``, ..."""
+    """The members, their keys made unique by :func:`unique_keys`."""
     keys = unique_keys([member.key for member in members])
     return [
         member if key == member.key else replace(member, key=key)
@@ -152,7 +155,7 @@ def with_unique_keys(members: Sequence[Member]) -> list[Member]:
 
 
 def unique_keys(keys: Sequence[str]) -> Sequence[str]:
-    """The keys themselves, repeated ones numbered in order of appearance."""
+    """The keys, repeated ones numbered in order of appearance: ``a``, ``a#2``, ``a#3``, ..."""
     if len(set(keys)) == len(keys):
         return keys
     seen: Counter[str] = Counter()

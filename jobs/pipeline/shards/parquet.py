@@ -1,8 +1,8 @@
 """Parquet shards: one image a row, as Hugging Face's ``struct<bytes, path>`` or plain binary.
 
 Indexing reads the footer and, where there are any, the image paths; image bytes are read a few rows
-at a time. A row group can only be read from its beginning, so a process parks its place after a
-chunk, and the next chunk of the same row group goes on from there.
+at a time. A row group can only be read from its beginning, so a process parks its reader after a
+chunk, and the next chunk of the same row group continues from there.
 """
 
 from __future__ import annotations
@@ -33,11 +33,21 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError)
 
 
 class BadColumn(Exception):
-    """The file has no column of images that could be used; the text says why."""
+    """The file has no usable column of images; the text says why."""
 
 
 class ImageColumn:
-    """Where a Parquet file keeps its images, and what they are called."""
+    """Where a Parquet file keeps its images, and what they are called.
+
+    Attributes:
+        name: the column.
+        is_struct: whether it is ``struct<bytes, path>`` rather than plain binary.
+        bytes_path: dotted path of the images' bytes.
+        path_path: dotted path of the images' names, or None.
+
+    Raises:
+        BadColumn: ``wanted`` does not exist or holds no bytes, or several columns could be meant.
+    """
 
     def __init__(self, schema: pa.Schema, wanted: str | None) -> None:
         name = wanted if wanted is not None else _find_column(schema)
@@ -60,6 +70,7 @@ class ImageColumn:
 
 
 def index(shard: Shard, options: ReadOptions) -> ShardIndex:
+    """See :class:`.shards._Format`; sizes are the row group's mean, because no image is read."""
     result = ShardIndex(shard.id)
     try:
         file = _open(shard, options)
@@ -96,6 +107,7 @@ def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
 def read(
     shard: Shard, members: Iterable[Member], options: ReadOptions
 ) -> Iterator[tuple[Member, bytes | ShardReadError]]:
+    """See :class:`.shards._Format`; continues a parked reader of this process, if there is one."""
     members = sorted(members, key=lambda member: member.offset)
     if not members:
         return
@@ -122,7 +134,10 @@ def _take(rows: RowReader, shard: Shard, member: Member, limit: int) -> bytes | 
 
 
 class RowReader:
-    """Image values of rising rows of one Parquet file."""
+    """Image values of a Parquet file, read row by row.
+
+    Going forwards is cheap; going back begins the row group again.
+    """
 
     def __init__(self, file: pq.ParquetFile, wanted: str | None) -> None:
         self._file = file
@@ -139,7 +154,7 @@ class RowReader:
         self._group = -1
 
     def value(self, row: int) -> Any:
-        """The pyarrow scalar of ``row``."""
+        """The pyarrow scalar of ``row``, counted from 0 in the file."""
         group = next(g for g, end in enumerate(self._group_ends) if row < end)
         if group != self._group or row < self._first:
             self._enter(group)

@@ -10,7 +10,7 @@ _TOKEN = re.compile(r"\*\*/|\*+|\?|\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
 
 
 def first_wildcard(text: str) -> int | None:
-    """Where the first ``*``, ``?`` or ``[`` is, if there is one."""
+    """Position of the first ``*``, ``?`` or ``[``; None if there is none."""
     match = _WILDCARD.search(text)
     return match.start() if match else None
 
@@ -21,7 +21,11 @@ def escape(text: str) -> str:
 
 
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
-    """``*``, ``?`` and ``[…]`` stay within a folder, ``**`` crosses folders (``**/`` also none)."""
+    """A test of whether a name matches a pattern as a whole.
+
+    ``*``, ``?`` and ``[…]`` stay within a folder; ``**`` crosses folders, and ``**/`` may also
+    stand for none.
+    """
     matches = re.compile("".join(map(_translate, _TOKEN.findall(pattern))), re.DOTALL).fullmatch
     return lambda text: matches(text) is not None
 

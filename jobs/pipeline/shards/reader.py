@@ -11,14 +11,16 @@ from jobs.pipeline.shards.model import MIB, Member
 from jobs.pipeline.storage.store import Store
 
 REMOTE_BLOCK = 8 * MIB
-"""One read-ahead: from S3 a request costs about as long as a few MiB take to arrive."""
+"""Bytes of one read-ahead: a request to S3 takes about as long as a few MiB take to arrive."""
 REMOTE_SIP = MIB // 16
-"""What is read after a jump over more than a block: members are large, only headers are wanted."""
+"""Bytes read after a jump over more than a block: only headers are wanted there."""
 LOCAL_SIP = MIB // 32
+"""Bytes read at once from a local file."""
 
 SPAN_GAP = MIB // 2
-"""Members closer together than this are fetched in one request, up to SPAN_BYTES at a time."""
+"""Members with fewer bytes than this between them are fetched in one request."""
 SPAN_BYTES = 32 * MIB
+"""Most bytes of one such request."""
 
 
 # Threads that read ahead; idle ones cost nothing.
@@ -36,9 +38,9 @@ class ByteSource(Protocol):
 class RangeReader:
     """Reads one file of a store by offset, through one buffer.
 
-    From S3, going forwards reads whole blocks, and fetches the next one while this one is used;
-    jumping further than a block reads a sip. Locally there are only sips: nothing is gained by
-    reading what will be skipped.
+    Forward reads from S3 fetch whole blocks, the next one while this one is used; a jump over more
+    than a block fetches a small piece. Local reads are always small: nothing is gained by reading
+    what will be skipped.
     """
 
     def __init__(self, store: Store, rel: str, size: int) -> None:
@@ -54,6 +56,7 @@ class RangeReader:
         self._next: Future[bytes] | None = None
 
     def pread(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset``, fewer only where the file ends."""
         count = max(0, min(count, self.size - offset))
         begin = offset - self._start
         if begin < 0 or begin + count > len(self._buffer):
@@ -62,7 +65,7 @@ class RangeReader:
         return self._buffer[begin : begin + count]
 
     def _fill(self, offset: int, count: int) -> None:
-        """Have at least ``count`` bytes from ``offset`` in the buffer."""
+        """Make the buffer hold at least ``count`` bytes from ``offset``."""
         end = self._start + len(self._buffer)
         if self._start <= offset < end + self._block and self._read_ahead:
             self._continue(offset, count)
@@ -74,7 +77,7 @@ class RangeReader:
         self._start = offset
 
     def _continue(self, offset: int, count: int) -> None:
-        """Append the next block to what is still wanted of the buffer."""
+        """Drop what lies before ``offset`` from the buffer and append the next block."""
         end = self._start + len(self._buffer)
         kept = self._buffer[offset - self._start :]
         block = self._next.result() if self._next else self._fetch(end, self._block)
@@ -103,20 +106,25 @@ class RangeFile(io.RawIOBase):
         self._position = 0
 
     def readable(self) -> bool:
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
+        """Always true."""
         return True
 
     def tell(self) -> int:
+        """The current position in bytes."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to ``offset`` from start, position or end; returns the new position in bytes."""
         base = (0, self._position, self._reader.size)[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def read(self, count: int | None = -1, /) -> bytes:
+        """Up to ``count`` bytes, all that are left if it is negative; b"" at the end."""
         if count is None or count < 0:
             count = self._reader.size
         data = self._reader.pread(self._position, count)
@@ -124,13 +132,14 @@ class RangeFile(io.RawIOBase):
         return data
 
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
+        """Fill ``buffer``; returns how many bytes there were, 0 at the end."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
 
 def spans(members: Iterable[Member]) -> Iterator[list[Member]]:
-    """Group members by neighbourhood, in the order of their offsets: each group is one request."""
+    """Group neighbouring members in the order of their offsets: each group is one request."""
     group: list[Member] = []
     low = high = 0
     for member in sorted(members, key=lambda member: member.offset):

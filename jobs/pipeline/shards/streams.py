@@ -1,8 +1,9 @@
 """Archives compressed as a whole: read forwards only, a block at a time, never held in full.
 
 Reading a chunk from the middle means decompressing all that comes before it. A process therefore
-parks the stream after a chunk: the next chunk of the same shard goes on from there. An actor that
-is given a shard's chunks in rising order reads it once; several actors on it read it once each.
+parks the stream after a chunk, and the next chunk of the same shard continues from there. An actor
+that is given a shard's chunks in rising order reads it once; several actors on it read it once
+each.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ _ZSTD_PIECE = MIB // 128
 
 
 class CorruptStream(Exception):
-    """Decompression failed; ``offset`` counts decompressed bytes."""
+    """Decompression failed.
+
+    Attributes:
+        offset: decompressed bytes before the damage.
+        why: the reason, for a person.
+    """
 
     def __init__(self, offset: int, why: str) -> None:
         super().__init__(offset, why)
@@ -39,7 +45,7 @@ class CorruptStream(Exception):
 
 
 def compression_of(head: bytes) -> Compression | None:
-    """What the first bytes of a file say it is compressed with; its name does not matter."""
+    """How a file is compressed, by its first bytes; None if it is not. Its name is ignored."""
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
@@ -54,10 +60,16 @@ class ForwardReader:
 
     @property
     def position(self) -> int:
-        """The lowest offset that can still be read: a little before the last one asked for."""
+        """The lowest offset that can still be read, a little before the last one asked for."""
         return self._start
 
     def pread(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset``, fewer only where the stream ends.
+
+        Raises:
+            ValueError: ``offset`` is before :attr:`position`.
+            CorruptStream: the data are damaged or end early.
+        """
         if offset < self._start:
             raise ValueError(f"cannot go back from {self._start} to {offset}")
         while self._end < offset + count and self._receive():
@@ -66,7 +78,11 @@ class ForwardReader:
         return self._slice(offset - self._start, count)
 
     def drain(self) -> None:
-        """Read to the end: only there does a gzip member or zstd frame show that it is whole."""
+        """Read to the end: only there does a gzip member or zstd frame prove to be whole.
+
+        Raises:
+            CorruptStream: it is not.
+        """
         while self._receive():
             self._forget(self._end)
 
@@ -150,8 +166,11 @@ def _pieces(reader: RangeReader, size: int) -> Iterator[bytes]:
 
 
 def resume(shard: Shard, offset: int, options: ReadOptions) -> ForwardReader:
-    """The shard's decompressed stream at or before ``offset``: where an earlier chunk of this
-    process left it, unless that was further on."""
+    """A shard's decompressed stream, positioned at or before ``offset``.
+
+    It is the stream that an earlier chunk of this process parked, unless that has passed
+    ``offset``.
+    """
     stream = _PARKING.take((shard.uri, shard.etag))
     if stream is not None and stream.position <= offset:
         return stream
@@ -161,7 +180,7 @@ def resume(shard: Shard, offset: int, options: ReadOptions) -> ForwardReader:
 
 
 def park(shard: Shard, stream: ForwardReader) -> None:
-    """Keep a stream for the next chunk; one that failed or was left in the middle is dropped."""
+    """Keep a stream for the next chunk. Do not park one that failed or was left in the middle."""
     _PARKING.put((shard.uri, shard.etag), stream)
 
 

@@ -36,6 +36,7 @@ from jobs.pipeline.storage.store import locate
 
 
 def index(shard: Shard, options: ReadOptions) -> ShardIndex:
+    """See :class:`.shards._Format`; reads headers only where the archive is not compressed."""
     source = _source(shard, options)
     result = ShardIndex(shard.id)
     images: list[_Image] = []
@@ -82,7 +83,7 @@ def _source(shard: Shard, options: ReadOptions) -> RangeReader | ForwardReader:
 
 
 class _Image(NamedTuple):
-    """What of a member its header tells; its key depends on all the others."""
+    """What the header says about an image; keys are made once all names are known."""
 
     name: str
     offset: int
@@ -93,6 +94,7 @@ class _Image(NamedTuple):
 def read(
     shard: Shard, members: Iterable[Member], options: ReadOptions
 ) -> Iterator[tuple[Member, bytes | ShardReadError]]:
+    """See :class:`.shards._Format`; a compressed archive is read forwards and parked afterwards."""
     store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     if _compression(shard, options) is None:
         for group in spans(members):
@@ -119,7 +121,7 @@ def read(
 
 @functools.lru_cache(maxsize=64)
 def _compression(shard: Shard, options: ReadOptions) -> Compression | None:
-    """Asked once per shard and process; the shard's etag is part of what is remembered."""
+    """Read once per shard and process; the cache's key includes the shard's etag."""
     store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     return compression_of(store.read(rel, 0, 8))
 
@@ -136,7 +138,7 @@ def _unreadable(shard: Shard, member: Member, why: str) -> ShardReadError:
 
 
 def _images(headers: Iterable[Header], limit: int) -> Iterator[_Image]:
-    """Members that are images, hard links resolved to what they link to."""
+    """The members that are images, hard links resolved to what they link to."""
     contents: dict[str, Header] = {}
     for header in headers:
         if header.kind in REGULAR or header.sparse:

@@ -1,4 +1,4 @@
-"""Tar headers: old, POSIX (ustar, pax) and GNU, from any source of bytes that can go forwards.
+"""Tar headers: old, POSIX (ustar, pax) and GNU, from any source that can be read forwards.
 
 Parsed here rather than by :mod:`tarfile`, which takes a damaged or cut header for the end of the
 archive and says nothing: images would be lost without a trace. It also takes half as long again.
@@ -14,23 +14,30 @@ from jobs.pipeline.shards.model import printable
 from jobs.pipeline.shards.reader import ByteSource
 
 BLOCK = 512
+"""Bytes of a header; content is padded to a multiple of it."""
 REGULAR = frozenset({b"0", b"\0", b"7"})
-"""Types of members with content; contiguous files (7) are treated so by every reader."""
+"""Types of members with content; every reader treats contiguous files (7) as regular ones."""
 HARD_LINK = b"1"
+"""Type of a hard link."""
 _DIRECTORY = b"5"
 _NO_CONTENT = frozenset({HARD_LINK, b"2", b"3", b"4", _DIRECTORY, b"6"})
 _PAX = frozenset({b"x", b"X"})
 _PAX_GLOBAL = b"g"
 _GNU_LONG = {b"L": "path", b"K": "linkpath"}
 _GNU_SPARSE = b"S"
-# A long name or a set of pax records above this is damage, not a name.
+# A long name, or a set of pax records, that is larger than this is damage.
 _MAX_EXTENSION = 1 << 20
 # How far past an end-of-archive marker to look for an appended archive.
 _MAX_PADDING = 1 << 20
 
 
 class DamagedTar(Exception):
-    """The archive is damaged or cut at ``offset``."""
+    """The archive is damaged or cut.
+
+    Attributes:
+        offset: the byte of the archive where that shows.
+        why: the reason, for a person.
+    """
 
     def __init__(self, offset: int, why: str) -> None:
         super().__init__(offset, why)
@@ -40,7 +47,16 @@ class DamagedTar(Exception):
 
 @dataclass(slots=True)
 class Header:
-    """One member: its names, its type, and where its content lies."""
+    """One member.
+
+    Attributes:
+        name: path in the archive, without ``./``.
+        kind: the type flag, one byte.
+        link: what a link points to, or "".
+        offset: first byte of the content.
+        size: bytes of the content.
+        sparse: whether it is a GNU sparse file, whose content is not stored as it is.
+    """
 
     name: str
     kind: bytes
@@ -51,7 +67,7 @@ class Header:
 
 
 def read_headers(source: ByteSource) -> Iterator[Header]:
-    """All members, extension headers (pax, GNU) applied, appended archives (``cat``) included.
+    """All members, with extension headers (pax, GNU) applied and appended archives included.
 
     Raises:
         DamagedTar: the archive is cut or damaged; the members before that were yielded.
@@ -142,7 +158,7 @@ def _text(name: bytes) -> str:
 
 
 def _apply(header: Header, records: dict[str, str]) -> None:
-    """What extension headers say overrides the header's own fields."""
+    """Override the header's own fields with those of its extension headers."""
     if records:
         header.sparse |= any(key.startswith("GNU.sparse.") for key in records)
         header.name = records.get("GNU.sparse.name", records.get("path", header.name))
@@ -156,7 +172,7 @@ def _apply(header: Header, records: dict[str, str]) -> None:
 
 
 def _clean(name: str) -> str:
-    """``./a.jpg`` is ``a.jpg``: ``tar -c .`` writes all names so."""
+    """``./a.jpg`` as ``a.jpg``: ``tar -c .`` writes all names the first way."""
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name
@@ -199,7 +215,7 @@ def _sparse_maps(source: ByteSource, header: Header, block: bytes) -> int:
 
 
 def _next_archive(source: ByteSource, marker: int) -> int | None:
-    """Where another archive begins after an end-of-archive marker, within the usual padding."""
+    """Where another archive begins after an end-of-archive marker and the usual padding."""
     for offset in range(marker + BLOCK, marker + _MAX_PADDING, BLOCK):
         block = source.pread(offset, BLOCK)
         if len(block) < BLOCK:

@@ -1,7 +1,7 @@
 """List shards: a text, CSV or JSON-lines file that names images by URI, one a line.
 
-The list is data, not the user: it may name what lies beside it and, from a local file, local paths;
-a list in a bucket names objects in buckets only.
+A list is data and not trusted as the user is: one in a bucket may name objects in buckets only; a
+local one may also name local paths. Relative entries lie beside the list.
 """
 
 from __future__ import annotations
@@ -27,26 +27,33 @@ from jobs.pipeline.storage.store import Store, StoreError, locate, parse_url
 from tddfa3.errors import UserError
 
 _SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")
-# Columns of a CSV, or fields of a JSON object, that hold the URI; the first one there counts.
+# Columns of a CSV, or fields of a JSON object, that hold the URI; the first one found counts.
 _COLUMNS = ("uri", "url", "path", "file_name", "filename", "file", "image", "image_path")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 class BadList(Exception):
-    """The list is not one; the text says why, naming the line."""
+    """The list cannot be used; the text says why, naming the line."""
 
 
 def is_list_name(name: str) -> bool:
+    """Whether a file of this name is a list, by its extension (any case)."""
     return name.lower().endswith(_SUFFIXES)
 
 
 def listed_archives(
     store: Store, name: str, archive_kind: Callable[[str], object | None]
 ) -> list[str]:
-    """URIs of the archives that the list names, or nothing if its first entry is not an archive.
+    """URIs of the archives that a list names; empty if its first entry is not an archive.
+
+    Args:
+        store: where the list is.
+        name: its name in ``store``.
+        archive_kind: None for a name that is not an archive's.
 
     Raises:
-        UserError: it is not a list, or names other things beside archives.
+        UserError: it is not a list, or names archives and other things.
+        StoreError: it could not be read, or names what it may not (kind ``refused``).
     """
     entries = _entries(name, store.read(name))
     try:
@@ -64,6 +71,7 @@ def listed_archives(
 
 
 def index(shard: Shard, options: ReadOptions) -> ShardIndex:
+    """See :class:`.shards._Format`; reads the list, none of the images."""
     store, name = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     result = ShardIndex(shard.id)
     members: list[Member] = []
@@ -89,6 +97,8 @@ def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
 def read(
     shard: Shard, members: Iterable[Member], options: ReadOptions
 ) -> Iterator[tuple[Member, bytes | ShardReadError]]:
+    """See :class:`.shards._Format`; several images at once."""
+
     def read_one(member: Member) -> bytes | ShardReadError:
         try:
             uri = _resolve(member.name, shard.uri)
@@ -101,7 +111,7 @@ def read(
 
 
 def _entries(name: str, content: bytes) -> Iterator[tuple[int, str]]:
-    """``(line number from 1, URI)`` of all entries; blank lines and ``#`` comments left out."""
+    """``(line number from 1, URI)`` of all entries; blank lines and ``#`` comments are left out."""
     text = content.decode("utf-8-sig", "surrogateescape")
     lower = name.lower()
     if lower.endswith((".jsonl", ".ndjson")):

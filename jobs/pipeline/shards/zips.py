@@ -33,7 +33,7 @@ _METHODS = {zipfile.ZIP_STORED: "stored", zipfile.ZIP_DEFLATED: "deflate", zipfi
 _ENCRYPTED = 0x1
 _SIZES_FOLLOW = 0x8
 _UTF8 = 0x800
-# All that zipfile raises for a directory that is damaged, cut or hostile.
+# What zipfile raises for a directory that is damaged, cut or hostile.
 _DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -47,10 +47,11 @@ _DAMAGE = (
 
 
 class _Damaged(Exception):
-    """This member cannot be read; the text says why."""
+    """A member cannot be read; the text says why."""
 
 
 def index(shard: Shard, options: ReadOptions) -> ShardIndex:
+    """See :class:`.shards._Format`; reads the central directory only."""
     store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     file = RangeFile(RangeReader(store, rel, shard.size))
     try:
@@ -101,6 +102,7 @@ def _first_names(head: bytes) -> Iterator[str]:
 def read(
     shard: Shard, members: Iterable[Member], options: ReadOptions
 ) -> Iterator[tuple[Member, bytes | ShardReadError]]:
+    """See :class:`.shards._Format`; checks sizes and CRC-32."""
     store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     for group in spans(members):
         low = group[0].offset
@@ -117,8 +119,8 @@ def read(
 def _name(info: zipfile.ZipInfo) -> str:
     """The member's name: UTF-8 where it is valid UTF-8, flagged or not.
 
-    Info-ZIP writes UTF-8 without the flag; only what is not UTF-8 is taken for the DOS letters
-    that the format means.
+    Info-ZIP writes UTF-8 without the flag; only a name that is not valid UTF-8 is read as the DOS
+    code page (cp437) that the format prescribes.
     """
     name = info.orig_filename.partition("\0")[0]
     if info.flag_bits & _UTF8:
@@ -130,7 +132,7 @@ def _name(info: zipfile.ZipInfo) -> str:
 
 
 def _is_content(name: str) -> bool:
-    """macOS keeps resource forks in a folder of their own."""
+    """Whether it is more than a resource fork, which macOS keeps in a folder of its own."""
     return not name.startswith("__MACOSX/")
 
 
