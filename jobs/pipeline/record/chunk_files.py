@@ -20,7 +20,7 @@ from jobs.pipeline.storage.store import Store, StoreError
 class ChunkFiles:
     """The files of an ordered chunk; every call reads or writes the storage.
 
-    All raise StoreError when the storage fails.
+    All methods raise StoreError when the storage fails.
     """
 
     def __init__(self, store: Store, layout: Layout, order: ChunkOrder) -> None:
@@ -29,7 +29,7 @@ class ChunkFiles:
 
     @property
     def committed(self) -> bool:
-        """Whether there is nothing to do: somebody has published the part file already."""
+        """Whether somebody has published the part file already, so that nothing is to do."""
         return not self._order.redo and self._store.exists(self._part)
 
     def members(self) -> list[Member]:
@@ -46,10 +46,13 @@ class ChunkFiles:
         return kept.members(self._order.chunk.first, self._order.chunk.count)
 
     def kept_rows(self) -> dict[str, list[Row]]:
-        """The rows of images that need not be done again, by key."""
+        """Rows that need not be made again, by the key of their image.
+
+        They come from the part file of a chunk that is redone, and from what a stop request saved.
+        """
         kept: dict[str, list[Row]] = {}
         if self._order.redo:
-            # Of a part file that cannot be read, nothing is kept.
+            # Nothing is kept of a part file that cannot be read.
             with suppress(UnreadableError):
                 rows = read_part(self._store, self._part).to_pylist()
                 kept = by_key([row for row in rows if row["status"] in OK_STATUSES])
@@ -59,7 +62,7 @@ class ChunkFiles:
         return kept
 
     def publish(self, data: bytes | memoryview) -> None:
-        """Commits the chunk; what another driver has committed meanwhile stays."""
+        """Commit the chunk; what another driver has committed meanwhile stays."""
         if self._order.redo:
             self._store.publish(self._part, data)
         else:
@@ -68,12 +71,12 @@ class ChunkFiles:
             self._store.delete(self._layout.partial(self._order.chunk))
 
     def keep(self, rows: Sequence[Row], schema: LabelSchema) -> None:
-        """Keeps the rows of a chunk that will not be finished now."""
+        """Save the rows of a chunk that will not be finished now."""
         rel = self._layout.partial(self._order.chunk)
         save_partial(self._store, rel, self._order.shard, rows, schema)
 
     def counts(self) -> dict[str, Any]:
-        """As the published part file states them, whoever wrote it."""
+        """The counts that the published part file states, whoever wrote it."""
         size, _ = self._store.size_etag(self._part)
         counts: dict[str, Any] = read_about(self._store, self._part, size)["counts"]
         return counts

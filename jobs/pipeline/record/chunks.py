@@ -13,11 +13,13 @@ class Chunk:
     """Consecutive images of one shard.
 
     Attributes:
-        shard_id, number: what names its part file; numbers count from 0 within the shard.
-        first, count: which members of the shard's index.
-        offset_lo, offset_hi: the span of the shard's bytes (of the decompressed stream where the
-            archive is compressed as a whole; of rows in Parquet and lines in a list) that holds
-            them.
+        shard_id: the shard.
+        number: counts from 0 within the shard; names the part file together with ``shard_id``.
+        first: position of its first member in the shard's index.
+        count: how many members it has.
+        offset_lo: where its first member begins, in bytes of the shard (of the decompressed stream
+            where the archive is compressed as a whole; in rows of Parquet and lines of a list).
+        offset_hi: where its last member ends, in the same unit.
     """
 
     shard_id: str
@@ -29,12 +31,15 @@ class Chunk:
 
 
 def cut(index: ShardIndex, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
-    """Cut a shard's members, in order, into chunks that fill up before the next one begins.
+    """Cut a shard's members, in order, into chunks that are filled one after the other.
 
     The cut depends on the index and the two limits only, never on the cluster: the same shard gives
     the same chunks on every run. A chunk has at most ``chunk_images`` images and at most
     ``chunk_bytes`` of encoded bytes, but always at least one image. Members that won't be read
     (too large, damaged) count as images without bytes.
+
+    Raises:
+        ValueError: a limit is not positive.
     """
     if chunk_images < 1 or chunk_bytes < 1:
         raise ValueError(f"limits must be positive: {chunk_images=}, {chunk_bytes=}")
@@ -49,7 +54,7 @@ def cut(index: ShardIndex, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
 
 
 def first_images(chunks: Sequence[Chunk], limit: int) -> list[Chunk]:
-    """The chunks of the first ``limit`` images; the last one may be a part of what it was."""
+    """The chunks of the first ``limit`` images; the last chunk may be shortened."""
     kept = []
     for chunk in chunks:
         if limit <= 0:

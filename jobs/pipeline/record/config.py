@@ -1,8 +1,10 @@
-"""One frozen dataclass from which the command line, the manifest and the documentation come.
+"""One frozen dataclass that the command line, the manifest and the documentation come from.
 
 Every field has a role. ``rows`` fields change what is written and are part of a run's fingerprint;
 ``scheduling`` fields only change how fast it is written; ``action`` fields ask for something once
 and are not taken over by ``--resume``.
+
+A string after a field is its help text on the command line.
 """
 
 from __future__ import annotations
@@ -21,16 +23,27 @@ from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.errors import UserError
 
 MASKS = ("seg", "seg_visible", "rle")
+"""What ``--masks`` takes."""
 
 
 class ActorRange(NamedTuple):
-    """How many actors: ``minimum`` to begin with, up to ``maximum`` (None: as many as fit)."""
+    """How many actors may run.
+
+    Attributes:
+        minimum: at least 1; the run begins with so many.
+        maximum: the run grows up to so many; None: as many as fit.
+    """
 
     minimum: int
     maximum: int | None
 
     @staticmethod
     def parse(text: str) -> ActorRange:
+        """The range of a text such as "2", "2:8" or "2:".
+
+        Raises:
+            ValueError: it is no such text, or MAX is less than MIN.
+        """
         low, colon, high = text.partition(":")
         try:
             minimum = int(low)
@@ -48,6 +61,7 @@ class ActorRange(NamedTuple):
 
 
 ONE_OR_MORE = ActorRange(1, None)
+"""The default of ``--actors``."""
 
 
 def _several_of(allowed: Sequence[str]) -> tyro.constructors.PrimitiveConstructorSpec[Any]:
@@ -196,23 +210,31 @@ class LabelConfig:
 
     @property
     def inputs(self) -> tuple[str, ...]:
+        """What is labelled: all paths but the last."""
         return self.paths[:-1]
 
     @property
     def output(self) -> str:
+        """The folder that gets the labels: the last path."""
         return self.paths[-1]
 
 
 def field_names(role: str) -> tuple[str, ...]:
+    """The fields of a role: rows, scheduling, action or paths."""
     return tuple(f.name for f in dataclasses.fields(LabelConfig) if f.metadata["role"] == role)
 
 
 def option_name(field_name: str) -> str:
+    """The option of the command line that sets a field."""
     return "--" + field_name.replace("_", "-")
 
 
 def check(config: LabelConfig) -> LabelConfig:
-    """The config itself when every value can be used; else :class:`UserError` naming the option."""
+    """The config itself, when every value can be used.
+
+    Raises:
+        UserError: one cannot; the message names the option.
+    """
     if len(config.paths) < 2:
         raise UserError("say where from and where to: python -m jobs.label INPUT... OUTPUT")
     if not config.assets:
@@ -246,7 +268,7 @@ def check(config: LabelConfig) -> LabelConfig:
 
 
 def _refuse_secrets(config: LabelConfig) -> None:
-    """The config goes into the manifest, so no URL in it may carry a user name or a password."""
+    """Refuse URLs with a user name or password, because the manifest keeps the config."""
     for text in (*config.paths, config.s3_endpoint, config.ray_address, config.assets):
         parts = urlsplit(text) if "://" in text else None
         if parts is not None and "@" in parts.netloc:
@@ -262,7 +284,11 @@ def to_json(config: LabelConfig) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> LabelConfig:
-    """The inverse of :func:`to_json`; fields that this version does not know are refused."""
+    """The inverse of :func:`to_json`.
+
+    Raises:
+        UserError: there are fields that this version does not know.
+    """
     unknown = set(values) - {f.name for f in dataclasses.fields(LabelConfig)}
     if unknown:
         raise UserError(
@@ -280,10 +306,18 @@ def parse(
     *,
     prog: str = "python -m jobs.label",
 ) -> LabelConfig:
-    """The command line as a checked config; exits with code 2 when it cannot be understood.
+    """The command line as a checked config.
 
-    ``read_manifest`` gives the config kept in the output to be resumed: with ``--resume`` its
-    values are the defaults, so that other options on the same line still count.
+    Exits with code 2 when the command line cannot be understood.
+
+    Args:
+        argv: without the program's name.
+        read_manifest: gives the config kept in the output to be resumed. With ``--resume`` its
+            values are the defaults, so that other options on the same line still count.
+        prog: what usage texts call the program.
+
+    Raises:
+        UserError: a value cannot be used.
     """
     argv = _positionals_first(argv)
     config = _parse(argv, LabelConfig(), prog)
@@ -305,7 +339,7 @@ def _parse(argv: Sequence[str], default: LabelConfig, prog: str) -> LabelConfig:
 
 
 def _positionals_first(argv: Sequence[str]) -> list[str]:
-    """Options may stand between INPUT and OUTPUT; argparse's rules want positionals together."""
+    """Options may stand between INPUT and OUTPUT, but argparse wants positionals together."""
     flags = {option_name(f.name) for f in dataclasses.fields(LabelConfig) if f.default is False}
     flags |= {"--help", "-h"}
     positionals: list[str] = []

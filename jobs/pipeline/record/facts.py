@@ -1,4 +1,4 @@
-"""What of a run's assets its manifest and its columns hold."""
+"""What the manifest and the columns of a run need to know about its assets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from tddfa3.coefficients import CoefficientSizes
 
-# Of 3DDFA-V3's assets.
+# The sizes of 3DDFA-V3's assets.
 _COEFFICIENTS = CoefficientSizes(id=80, exp=64, alb=80).as_dict()
 _LANDMARKS = {"68": 68, "106": 106, "106_2d": 106, "134": 134}
 
@@ -18,11 +18,16 @@ class AssetFacts:
     """The bundle that a run labels with; sizes default to those of 3DDFA-V3's assets.
 
     Attributes:
-        files: name of a file to what the bundle says of it.
+        name: the bundle's name.
+        digest: hash over the bundle's files; part of the run's fingerprint.
+        source: where the assets come from.
+        licence: under which they may be used.
+        files: file name to what the bundle says about the file.
         coefficients: name to size, in the order of a row of coefficients.
         landmarks: name of a landmark set to its number of points, in the order of the columns.
-        part_names: label i + 1 of ``seg_visible``, bit i of ``seg``.
-        chosen: options of the config that were left to the assets (auto), and what these choose.
+        part_names: names of the face parts; part i is label i + 1 of ``seg_visible`` and bit i of
+            ``seg``.
+        chosen: options that were left to the assets ("auto"), with what the assets chose.
     """
 
     name: str
@@ -36,8 +41,11 @@ class AssetFacts:
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Completes the sizes and puts them in their order: a manifest keeps names sorted, and a
-        bundle says nothing of ``106_2d``, which has the points of the fixed set it starts from."""
+        """Complete the sizes and put them in the order of the columns.
+
+        A manifest keeps names sorted, and a bundle does not list ``106_2d``, which has as many
+        points as the fixed set that it starts from.
+        """
         landmarks = {"106_2d": self.landmarks.get("106", _LANDMARKS["106"]), **self.landmarks}
         object.__setattr__(
             self, "landmarks", {n: landmarks.get(n, k) for n, k in _LANDMARKS.items()}

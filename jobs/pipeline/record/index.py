@@ -24,8 +24,9 @@ from jobs.pipeline.shards.reader import RangeFile, RangeReader
 from jobs.pipeline.storage.store import Store, StoreError
 
 FORMAT = 1
+"""Version of the file; an index of another version is made again."""
 KEY = b"tddfa3_index"
-"""In the file metadata: what a plan needs of the index, as JSON."""
+"""Key in the file metadata of what a plan needs of the index, as JSON."""
 _ROWS_PER_GROUP = 4096
 PARALLEL_LOADS = 16
 """Indexes read at once when a plan is made: each is one or two small requests."""
@@ -70,10 +71,12 @@ class KeptIndex:
 
     @property
     def size(self) -> int:
+        """Bytes of the shard when it was listed."""
         return self.shard.size
 
     @property
     def etag(self) -> str:
+        """Etag of the shard when it was listed."""
         return self.shard.etag
 
     @cached_property
@@ -92,8 +95,10 @@ class KeptIndex:
         return f"{before[0]} -> {now[0]} bytes, etag {before[1]} -> {now[1]}"
 
     def chunks(self, chunk_images: int, chunk_bytes: int) -> list[Chunk]:
-        """:func:`~jobs.pipeline.record.chunks.cut` of this index; no member is read if the limits
-        are those it was kept for."""
+        """The index, cut by :func:`~jobs.pipeline.record.chunks.cut`.
+
+        No member is read if the limits are those that the index was kept with.
+        """
         if [chunk_images, chunk_bytes] != self._meta["limits"]:
             return cut(self.index, chunk_images, chunk_bytes)
         kept = enumerate(self._meta["chunks"])
@@ -119,7 +124,7 @@ class KeptIndex:
 def save_index(
     store: Store, rel: str, shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int
 ) -> None:
-    """Keep an index as ``rel``, with its chunks for these limits; replaces an older one."""
+    """Keep an index as ``rel``, with its chunks for these limits; an older one is replaced."""
     store.publish(rel, _encode(shard, index, chunk_images, chunk_bytes))
 
 
@@ -144,7 +149,7 @@ def load_index(store: Store, rel: str) -> KeptIndex | None:
 
 
 def load_indexes(store: Store, rels: Sequence[str]) -> Iterator[KeptIndex | None]:
-    """:func:`load_index` of many shards, several at once, in their order."""
+    """:func:`load_index` of many shards, several at once; yields them in the order of ``rels``."""
     with ThreadPoolExecutor(PARALLEL_LOADS, thread_name_prefix="index") as pool:
         yield from pool.map(lambda rel: load_index(store, rel), rels)
 

@@ -15,26 +15,28 @@ if TYPE_CHECKING:
 MANIFEST = OUTPUT_MARK
 CARD = "_run/README.md"
 COMPACTION = "_run/compaction.json"
+"""Written by jobs.compact, with the list of the large files."""
 LOGS = "_run/logs"
 INDEX_FOLDER = "_run/index"
 PARTIAL = "_run/partial"
 SUPERSEDED = "_run/superseded"
 ANNOTATIONS = "annotations"
 OBJECT_FOLDERS = ("meshes", "textures", "overlays")
+"""Folders of files that rows name."""
 ERROR_PART = "shard_error.parquet"
 
 LAYOUT_VERSION = 2
-"""Of what is written now; ``format`` in the manifest."""
+"""Version of the layout that is written now; ``format`` in the manifest."""
 _MARKS: dict[int, Mark] = {1: "%", LAYOUT_VERSION: "~"}
 LAYOUT_VERSIONS = tuple(_MARKS)
-"""Those that are read and continued."""
+"""Versions that can be read and continued."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Names of the files of a run, relative to OUTPUT, by shard id, key and number.
 
-    Folders are those of :func:`~jobs.pipeline.record.names.shard_path`: ids of plain letters come
+    Folders are named by :func:`~jobs.pipeline.record.names.shard_path`: ids of plain letters come
     out unchanged.
 
     Attributes:
@@ -45,7 +47,7 @@ class Layout:
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any] | None) -> Layout:
-        """That of the run with this manifest."""
+        """The layout of the run with this manifest; the current one if there is none."""
         return cls() if manifest is None else cls(manifest["format"])
 
     def part(self, chunk: Chunk) -> str:
@@ -53,10 +55,11 @@ class Layout:
         return f"{self.annotations(chunk.shard_id)}/{chunk.number:06d}.parquet"
 
     def error_part(self, shard_id: str) -> str:
-        """The part file with the one row for the rest of a shard that could not be read."""
+        """The part file whose one row stands for the unreadable rest of a shard."""
         return f"{self.annotations(shard_id)}/{ERROR_PART}"
 
     def annotations(self, shard_id: str) -> str:
+        """The folder of a shard's part files."""
         return f"{ANNOTATIONS}/{self._shard(shard_id)}"
 
     def objects(self, shard_id: str) -> tuple[str, ...]:
@@ -64,11 +67,11 @@ class Layout:
         return tuple(f"{top}/{self._shard(shard_id)}" for top in OBJECT_FOLDERS)
 
     def stem(self, shard_id: str, key: str) -> str:
-        """What the names of an image's files begin with, below the folder of their kind."""
+        """The beginning of the names of an image's files, below the folder of their kind."""
         return f"{self._shard(shard_id)}/{self.component(key)}"
 
     def component(self, text: str) -> str:
-        """One component of a path that stands for ``text``, slashes included."""
+        """``text``, slashes included, as a single component of a path."""
         return escape_key(text, self.mark)
 
     def index(self, shard_id: str) -> str:
@@ -76,10 +79,11 @@ class Layout:
         return f"{INDEX_FOLDER}/{self._shard(shard_id)}.parquet"
 
     def partial(self, chunk: Chunk) -> str:
-        """The rows kept of a chunk that a stop request found unfinished."""
+        """The rows that were saved of a chunk when a stop request left it unfinished."""
         return f"{self.partials(chunk.shard_id)}/{chunk.number:06d}.parquet"
 
     def partials(self, shard_id: str) -> str:
+        """The folder of the shard's :meth:`partial` files."""
         return f"{PARTIAL}/{self._shard(shard_id)}"
 
     def superseded(self, shard_id: str) -> str:
@@ -88,6 +92,7 @@ class Layout:
 
     @property
     def mark(self) -> Mark:
+        """The character that begins an escape in names."""
         return _MARKS[self.version]
 
     def _shard(self, shard_id: str) -> str:

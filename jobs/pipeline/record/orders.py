@@ -1,4 +1,4 @@
-"""What a driver asks of an actor: one chunk, and what is known of it."""
+"""What a driver asks of an actor: one chunk, and what is known about it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ class ChunkOrder:
     """One chunk to be labelled.
 
     Attributes:
+        shard: the shard, as it was listed.
+        chunk: which of its images.
         crashed: positions in the chunk of images known to kill the process; they are not touched.
-        careful: one image at a time through the labeler.
-        redo: there is a part file already; it is replaced, and what failed in it is done again.
-        partial: rows of it were kept when a run was stopped.
+        careful: pass images to the labeler one at a time.
+        redo: there is a part file already; it is replaced, and only its failed images are done
+            again.
+        partial: some rows were saved when a run was stopped.
     """
 
     shard: Shard

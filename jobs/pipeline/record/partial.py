@@ -1,4 +1,4 @@
-"""Rows of chunks that a stop request found unfinished, kept so that they are not made twice.
+"""Rows of chunks that a stop request left unfinished, saved so that they are not made twice.
 
 They are no commit: readers do not look here, and the chunk's own part file replaces them. A chunk
 that finds such rows takes them over by key and labels the rest.
@@ -21,12 +21,13 @@ from jobs.pipeline.storage.store import Store
 def save_partial(
     store: Store, rel: str, shard: Shard, rows: Sequence[Row], schema: LabelSchema
 ) -> None:
+    """Save the rows of an unfinished chunk as ``rel``, with the etag of the shard's content."""
     about: dict[str, Any] = {"chunk": {"shard": shard.id, "shard_etag": shard.etag}}
     store.publish(rel, encode_part(to_table(rows, schema, about)))
 
 
 def read_partial(store: Store, rel: str, shard: Shard) -> dict[str, list[Row]]:
-    """Kept rows by key; none if they are of other content, unreadable, or not there any more."""
+    """Saved rows by key; empty if they are of other content, unreadable or gone."""
     data = store.read_or_none(rel)
     if data is None:
         return {}
@@ -39,6 +40,7 @@ def read_partial(store: Store, rel: str, shard: Shard) -> dict[str, list[Row]]:
 
 
 def by_key(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by the key of their image, in order."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row["key"], []).append(row)

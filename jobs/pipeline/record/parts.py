@@ -3,11 +3,11 @@
 A Parquet writer that is interrupted leaves a valid, shorter file; so nothing is written anywhere
 until the bytes have been made in full and read back.
 
-What is written holds nothing that only some readers know. Parquet's lists have no fixed size; Arrow
-can keep one beside them (``ARROW:schema`` in the file metadata), but pyarrow before 26 that finds
-it there fails at the first null. So no Arrow schema is written, and that of the files of version
-0.1 is passed over when they are read. Floats are not split into byte streams either: that saves 4 %
-of a file, and pyarrow 16.0 and older Sparks cannot read it.
+Part files hold nothing that only some readers understand. Parquet's lists have no fixed size; Arrow
+can keep one beside them (``ARROW:schema`` in the file metadata), but pyarrow before 26 fails at the
+first null if it finds one there. So no Arrow schema is written, and the one in files of version 0.1
+is ignored when they are read. Floats are not split into byte streams either: that saves 4 % of a
+file, and pyarrow 16.0 and older Sparks cannot read it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,22 @@ _ARROW_SCHEMA, _PASSED_OVER = b"ARROW:schema", b"arrow:schema"
 
 
 class UnreadableError(UserError):
-    """A Parquet file of an output is there, but this reader makes nothing of it."""
+    """A Parquet file of an output exists but cannot be read.
+
+    Attributes:
+        uri: the file.
+        reason: why, for a person.
+    """
 
     def __init__(self, uri: str, reason: str) -> None:
-        # What pickle makes it of again.
+        # Pickle calls the class with these arguments again.
         super().__init__(uri, reason)
         self.uri = uri
         self.reason = reason
 
     @classmethod
     def of(cls, uri: str, error: Exception) -> UnreadableError:
+        """The error for what pyarrow raised about ``uri``."""
         reason = str(error).partition("\n")[0]
         return cls(uri, f"cannot read with pyarrow {pa.__version__}: {reason}")
 
@@ -56,9 +62,13 @@ def encode_part(
     """Parquet with zstd and statistics of what people filter by; read back before it is returned.
 
     Args:
+        table: with its metadata.
         rows_per_group: a reader's unit of work; None: one group. With it the file has a page index,
             so that a filter skips pages, too.
         order: columns that the rows are sorted by, ascending.
+
+    Raises:
+        ValueError: the file reads back with another number of rows.
     """
     sink = pa.BufferOutputStream()
     columns = [table.schema.get_field_index(name) for name in order]
@@ -73,7 +83,7 @@ def encode_part(
         store_schema=False,
     ) as writer:
         writer.write_table(table, rows_per_group or max(1, table.num_rows))
-        # Left out together with the Arrow schema, unless it is added by itself.
+        # Without a stored Arrow schema, the metadata must be added explicitly.
         writer.add_key_value_metadata(table.schema.metadata)
     data = memoryview(sink.getvalue())
     # By batches: a large file is not held a second time.
@@ -91,7 +101,9 @@ def decode_part(
 ) -> pa.Table:
     """The table, or the columns and rows of it that are asked for; lists have no fixed size.
 
-    Raises ValueError or OSError when the bytes are not a whole part file.
+    Raises:
+        ValueError: the bytes are not a whole part file.
+        OSError: the same; pyarrow raises either.
     """
     names = None if columns is None else list(columns)
     source = pa.BufferReader(_without_arrow_schema(data))
@@ -119,8 +131,12 @@ def read_part(
 
 
 def read_about(store: Store, rel: str, size: int) -> dict[str, Any]:
-    """What a part file says about itself, from its last bytes alone; raises as
-    :func:`read_part`."""
+    """What a part file says about itself, read from its last bytes alone.
+
+    Raises:
+        UnreadableError: as for :func:`read_part`; also for a later format.
+        StoreError: as for :func:`read_part`.
+    """
     try:
         return read_metadata(read_schema(store, rel, size))
     except (ValueError, KeyError) as error:
@@ -128,8 +144,12 @@ def read_about(store: Store, rel: str, size: int) -> dict[str, Any]:
 
 
 def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
-    """Schema and metadata of a Parquet file, from its last bytes alone; raises as
-    :func:`read_part`."""
+    """Schema and metadata of a Parquet file, read from its last bytes alone.
+
+    Raises:
+        UnreadableError: as for :func:`read_part`.
+        StoreError: as for :func:`read_part`.
+    """
     try:
         start = max(0, size - _FOOTER_GUESS)
         tail = store.read(rel, start, size)
@@ -146,11 +166,11 @@ def read_schema(store: Store, rel: str, size: int) -> pa.Schema:
 
 
 def _without_arrow_schema(data: bytes | memoryview) -> bytes | memoryview:
-    """The same file with the key of the Arrow schema renamed in its footer, where it has one."""
+    """The same file with the key of the Arrow schema renamed in its footer, if it has one."""
     view = memoryview(data)
     start = len(view) - _footer_size(view)
     footer = bytes(view[max(0, start) :])
-    # A key of an image may be called so, too; then parsing the footer tells.
+    # An image's key may contain the same text: only parsing the footer tells them apart.
     if _ARROW_SCHEMA not in footer:
         return data
     if _ARROW_SCHEMA not in pq.read_metadata(pa.BufferReader(_MAGIC + footer)).metadata:
@@ -165,7 +185,11 @@ def _kept(metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
 
 
 def _footer_size(tail: bytes | memoryview) -> int:
-    """Bytes of footer, its length and magic number. Raises ValueError where a file has none."""
+    """Bytes of the footer with its length and magic number.
+
+    Raises:
+        ValueError: the file does not end in a footer.
+    """
     if bytes(tail[-4:]) != _MAGIC:
         raise ValueError("not a whole Parquet file")
     return int.from_bytes(tail[-8:-4], "little") + 8

@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 """Column name to a Python or NumPy value; a missing column is null."""
 
-# Level 1 makes the small label maps as quickly as level 0 and 1.2 times as large as level 9.
+# For small label maps level 1 is as fast as level 0, and 1.2 times as large as level 9.
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """What is known of an image before, or without, any label."""
+    """What is known about an image before, or without, any label.
+
+    Attributes:
+        shard: id of its shard.
+        key: its key in the shard.
+        width: pixels, after EXIF rotation; None where it could not be read.
+        height: pixels, after EXIF rotation; None where it could not be read.
+        sha256: of the encoded bytes, hexadecimal; None where they could not be read.
+    """
 
     shard: str
     key: str
@@ -36,6 +44,16 @@ class ImageRecord:
     sha256: str | None = None
 
     def row(self, status: str, error: str | None = None, n_faces: int | None = None) -> Row:
+        """The columns that describe the image, for one row.
+
+        Args:
+            status: one of :data:`~jobs.pipeline.record.schema.STATUSES`.
+            error: why there are no labels, for a person.
+            n_faces: faces found in the image.
+
+        Raises:
+            ValueError: there is no such status.
+        """
         if status not in STATUSES:
             raise ValueError(f"status {status!r} is not one of {', '.join(STATUSES)}")
         return {
@@ -52,14 +70,14 @@ class ImageRecord:
 
 
 def image_rows(image: ImageRecord, faces: Sequence[Face]) -> list[Row]:
-    """The rows of an image that was labelled."""
+    """The rows of an image that was labelled: one per face, or one without a face."""
     if not faces:
         return [image.row("no_face", n_faces=0)]
     return [image.row("ok", n_faces=face.n_faces) | face_values(face) for face in faces]
 
 
 def face_values(face: Face) -> Row:
-    """What the face itself says; files made of it are added by :mod:`.label.objects`."""
+    """The columns of the face itself; :mod:`.label.objects` adds those of its files."""
     crop = face.crop
     values: Row = {
         "face_index": face.face_index,
@@ -89,7 +107,11 @@ def face_values(face: Face) -> Row:
 
 
 def png(labels: NDArray[np.uint8]) -> bytes:
-    """A (H, W) label map as PNG; lossless."""
+    """An (H, W) label map as a PNG; lossless.
+
+    Raises:
+        ValueError: OpenCV cannot encode it.
+    """
     written, data = cv2.imencode(".png", labels, _PNG)
     if not written:
         raise ValueError(f"PNG: cannot encode {labels.dtype} {labels.shape}")
@@ -97,7 +119,11 @@ def png(labels: NDArray[np.uint8]) -> bytes:
 
 
 def decode_png(data: bytes) -> NDArray[np.uint8]:
-    """(H, W) label map. Raises ValueError when it is not one."""
+    """The (H, W) label map of a PNG.
+
+    Raises:
+        ValueError: it is no PNG of one channel.
+    """
     labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
         raise ValueError("not a PNG of one channel")
@@ -105,9 +131,15 @@ def decode_png(data: bytes) -> NDArray[np.uint8]:
 
 
 def to_table(rows: Sequence[Row], schema: LabelSchema, part: Mapping[str, Any]) -> pa.Table:
-    """Rows as a table of the run's schema; ``part`` goes into the file metadata with the counts.
+    """Rows as a table of the run's schema.
 
-    Raises ValueError naming the column when a value has another size than the schema says.
+    Args:
+        rows: one per face, or per image without a face.
+        schema: of the run.
+        part: goes into the file metadata, together with the counts of the rows.
+
+    Raises:
+        ValueError: a row has an unknown column, or a value of another size than the schema says.
     """
     arrow = schema.arrow({**part, "counts": count(rows)})
     unknown = {name for row in rows for name in row} - set(arrow.names)
@@ -118,7 +150,7 @@ def to_table(rows: Sequence[Row], schema: LabelSchema, part: Mapping[str, Any]) 
 
 
 def count(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Images by status, faces and shard errors. A ``shard_error`` row is no image."""
+    """Images by status, faces and shard errors. A ``shard_error`` row is not an image."""
     statuses = {(row["image_id"]): row["status"] for row in rows}
     by_status = Counter(s for s in statuses.values() if s != "shard_error")
     return {
@@ -148,11 +180,11 @@ def _list_array(column: Column, values: list[Any]) -> pa.Array:
                 f"{column.name}: {column.length} values expected, not shape {np.shape(value)}"
             )
     kind = column.type.value_type
-    present = [np.ravel(value) for value in values if value is not None]
-    # The type by its name: pa.DataType.to_pandas_dtype needs pandas before pyarrow 26.
-    flat = np.array(present, dtype=type_name(kind)).reshape(-1)
-    missing = np.array([value is None for value in values], dtype=bool)
-    starts = np.cumsum([0, *(~missing * (column.length or 0))])
-    # A list is null where its offset is.
+    present = [np.ravel(value) for value in values if value is not None]  # each (length,)
+    # By name, because pa.DataType.to_pandas_dtype needs pandas before pyarrow 26.
+    flat = np.array(present, dtype=type_name(kind)).reshape(-1)  # (present * length,)
+    missing = np.array([value is None for value in values], dtype=bool)  # (rows,)
+    starts = np.cumsum([0, *(~missing * (column.length or 0))])  # (rows + 1,)
+    # Arrow takes a list for null where its offset is null.
     offsets = pa.array(starts, pa.int32(), mask=np.append(missing, False))
     return pa.ListArray.from_arrays(offsets, pa.array(flat, kind), type=column.type)

@@ -31,15 +31,27 @@ from tddfa3.errors import UserError
 COMPUTING = (
     "numba", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "scipy", "torch",
 )  # fmt: skip
-"""What pixels and numbers go through: another version of it may give other last digits. nvdiffrast
-is left out: actors may have it where the driver, which writes this down, has no GPU."""
+"""Packages that images and numbers pass through: another version may change the last digits.
+nvdiffrast is left out, because the driver that records the versions may have no GPU, unlike its
+actors."""
 _PACKAGES = (*COMPUTING, "pyarrow", "ray")
 _VERSION_OF = "version of "
 
 
 @dataclass(frozen=True)
 class Run:
-    """One start of a run; ``resumed`` tells whether there was a manifest already."""
+    """One start of a run.
+
+    Attributes:
+        id: of this start; names its log.
+        config: with what was left to the assets filled in.
+        store: the output.
+        layout: names of the files in it.
+        schema: the columns.
+        shards: all shards of the input, sorted by id.
+        read_options: how the shards are read.
+        resumed: whether there was a manifest already.
+    """
 
     id: str
     config: LabelConfig
@@ -53,8 +65,7 @@ class Run:
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """A run of which everything has been checked that can be checked without work; nothing of it
-    is written yet.
+    """A run that has passed every check that needs no work; nothing of it is written yet.
 
     Attributes:
         config: with what was left to the assets.
@@ -70,7 +81,7 @@ class CheckedRun:
     manifest: Mapping[str, Any] | None
 
     def begin(self) -> Run:
-        """Creates or joins the manifest.
+        """Create or join the manifest.
 
         Raises:
             UserError: another driver, with other options, was quicker.
@@ -95,16 +106,17 @@ class CheckedRun:
 
 
 def check_run(config: LabelConfig, facts: AssetFacts) -> CheckedRun:
-    """Checks a run before anything is started.
+    """Check a run before anything is started.
 
     Args:
+        config: a checked config.
         facts: of the assets that ``config`` names.
 
     Raises:
         UserError: something given cannot be used, there is not one image in INPUT, or OUTPUT
             belongs to something else.
     """
-    # What was left to the assets is a fact of the run from now on.
+    # From here on the run is fixed to what the assets chose.
     config = dataclasses.replace(config, **facts.chosen)
     options = read_options(config)
     store = output_store(config)
@@ -123,12 +135,18 @@ def open_run(config: LabelConfig, facts: AssetFacts) -> Run:
 
 
 def read_options(config: LabelConfig) -> ReadOptions:
+    """How the shards of a config are read."""
     return ReadOptions(
         s3_endpoint=config.s3_endpoint or None, image_column=config.image_column or None
     )
 
 
 def output_store(config: LabelConfig) -> Store:
+    """The store of OUTPUT.
+
+    Raises:
+        UserError: it is a file.
+    """
     kind, root = parse_url(config.output)
     if kind == "local" and os.path.lexists(root) and not os.path.isdir(root):
         raise UserError(f"{config.output}: OUTPUT is a file; give a folder that is new or empty")
@@ -136,7 +154,11 @@ def output_store(config: LabelConfig) -> Store:
 
 
 def read_manifest(store: Store) -> dict[str, Any] | None:
-    """The manifest of an output, None if there is none. Raises UserError if it is damaged."""
+    """The manifest of an output; None if there is none.
+
+    Raises:
+        UserError: it is damaged, or of a format that this version does not know.
+    """
     data = store.read_or_none(MANIFEST)
     if data is None:
         return None
@@ -154,7 +176,11 @@ def read_manifest(store: Store) -> dict[str, Any] | None:
 
 
 def config_of(given: LabelConfig) -> LabelConfig:
-    """For ``--resume OUTPUT``: the config kept in its manifest."""
+    """The config kept in the manifest of the output that ``--resume`` names.
+
+    Raises:
+        UserError: there is no manifest, or it cannot be used.
+    """
     store = Store.open(given.resume, s3_endpoint=given.s3_endpoint or None)
     manifest = read_manifest(store)
     if manifest is None:
@@ -165,8 +191,10 @@ def config_of(given: LabelConfig) -> LabelConfig:
 
 
 def fingerprint_fields(config: LabelConfig, facts: AssetFacts) -> dict[str, Any]:
-    """Everything that changes rows. The input's content is compared shard by shard, so that it may
-    grow."""
+    """Everything that changes rows.
+
+    The input's content is not part of it: it is compared shard by shard, so that it may grow.
+    """
     rows = {name: getattr(config, name) for name in configs.field_names("rows")}
     return {
         **{name: list(v) if isinstance(v, tuple) else v for name, v in rows.items()},
@@ -177,12 +205,14 @@ def fingerprint_fields(config: LabelConfig, facts: AssetFacts) -> dict[str, Any]
 
 
 def fingerprint(fields: Mapping[str, Any]) -> str:
+    """SHA-256 of the fields, hexadecimal."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def make_manifest(
     config: LabelConfig, facts: AssetFacts, fields: Mapping[str, Any], shards: Sequence[Shard]
 ) -> dict[str, Any]:
+    """The manifest of a new run, as JSON values."""
     listing = "".join(f"{s.id}\0{s.size}\0{s.etag}\n" for s in shards)
     return {
         "format": LAYOUT_VERSION,
@@ -210,7 +240,7 @@ def make_manifest(
 
 
 def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
-    """Of this program and of ``packages``."""
+    """Versions of tddfa3 and of ``packages``; "not installed" for those that are missing."""
     found = {"tddfa3": tddfa3.__version__}
     for name in packages:
         try:
@@ -221,9 +251,10 @@ def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
 
 
 def _manifest_of_another(store: Store) -> dict[str, Any] | None:
-    """None for an OUTPUT that is empty; what another driver wrote since we looked for a manifest.
+    """None if OUTPUT is empty; else the manifest that another driver has written just now.
 
-    Raises UserError if there is something else in it.
+    Raises:
+        UserError: there is something else in OUTPUT.
     """
     found = next(iter(store.list()), None)
     if found is None:
@@ -248,7 +279,7 @@ def _require_an_image(config: LabelConfig, shards: Sequence[Shard], options: Rea
 def _refuse_difference(kept: Mapping[str, Any], now: Mapping[str, Any], store: Store) -> None:
     for name in sorted({*kept, *now}):
         if name.startswith(_VERSION_OF) and not (name in kept and name in now):
-            # Begun when other packages were known to compute labels: nothing to compare with.
+            # The run began under a version that recorded other packages; nothing to compare with.
             continue
         if kept.get(name) != now.get(name):
             raise UserError(

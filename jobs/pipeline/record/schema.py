@@ -17,27 +17,40 @@ import pyarrow as pa
 from jobs.pipeline.record.facts import AssetFacts
 
 FORMAT_VERSION = 2
-"""Of part files. Version 1 had lists of a fixed size."""
+"""Format of part files. Version 1 had lists of a fixed size."""
 METADATA_KEY = b"tddfa3"
+"""Key in the file metadata of what a part file says about itself, as JSON."""
 
 OK_STATUSES = ("ok", "no_face")
+"""Images that were labelled."""
 IMAGE_FAILURES = ("decode_error", "unsupported", "too_large", "label_error", "crashed")
+"""Images that were not labelled, by reason; ``--retry-failed`` does them again."""
 STATUSES = (*OK_STATUSES, *IMAGE_FAILURES, "shard_error")
+"""All of them; a ``shard_error`` row stands for the unreadable rest of a shard."""
 
 OBJECT_COLUMNS = ("mesh_pca", "mesh_extracted", "texture", "overlay")
+"""Each has three columns, with the suffixes ``_uri``, ``_bytes`` and ``_sha256``."""
 FILTERED = (
     "image_id", "shard", "key", "image_width", "image_height", "status", "n_faces", "face_index",
     "score", "yaw", "pitch", "roll",
     "quality_points", "quality_points106", "quality_visible", "quality_coverage",
 )  # fmt: skip
-"""Columns that queries filter by: part files keep their least and greatest values."""
+"""Columns that queries filter by: part files keep their minima and maxima."""
 _FIXED_SIZE_LIST = re.compile(r"fixed_size_list<item: (\w+)>\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``unit`` and ``frame`` are empty where there is none; ``length`` is that of every list of the
-    column, None where it holds no lists."""
+    """One column of a part file.
+
+    Attributes:
+        name: its name.
+        type: its Arrow type.
+        description: what it holds.
+        unit: empty where there is none.
+        frame: the coordinate frame; empty where there is none.
+        length: of every list in the column; None where it holds no lists.
+    """
 
     name: str
     type: pa.DataType
@@ -49,7 +62,13 @@ class Column:
 
 @dataclass(frozen=True)
 class LabelSchema:
-    """The columns of one run, and what every part file says about itself."""
+    """The columns of one run, and what every part file says about itself.
+
+    Attributes:
+        facts: of the run's assets, which set the lengths of lists.
+        fingerprint: of the run.
+        versions: of the packages that computed the labels.
+    """
 
     facts: AssetFacts
     fingerprint: str
@@ -57,10 +76,11 @@ class LabelSchema:
 
     @property
     def columns(self) -> tuple[Column, ...]:
+        """Every column, in file order."""
         return columns(self.facts)
 
     def arrow(self, counts: Mapping[str, Any] | None = None) -> pa.Schema:
-        """The Arrow schema with its file metadata; ``counts`` is what is said of one part."""
+        """The Arrow schema with its file metadata; ``counts`` is added for one part."""
         fields = [pa.field(c.name, c.type) for c in self.columns]
         return pa.schema(fields, metadata=self._metadata(counts or {}))
 
@@ -88,7 +108,8 @@ class LabelSchema:
 def read_metadata(schema: pa.Schema) -> dict[str, Any]:
     """What a part file says about itself; columns as the present format describes them.
 
-    Raises ValueError when it is not one of ours, or of a later version.
+    Raises:
+        ValueError: it is not a part file of this program, or of a later version.
     """
     raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None:
@@ -102,13 +123,17 @@ def read_metadata(schema: pa.Schema) -> dict[str, Any]:
 
 
 def list_lengths(schema: pa.Schema) -> dict[str, int]:
-    """Lengths of the lists in each list column of a part file. Raises as :func:`read_metadata`."""
+    """Lengths of the lists in each list column of a part file.
+
+    Raises:
+        ValueError: as for :func:`read_metadata`.
+    """
     described = read_metadata(schema)["columns"]
     return {name: about["length"] for name, about in described.items() if "length" in about}
 
 
 def _upgraded(described: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Descriptions of columns as version 1 had them: the length was a part of the type."""
+    """Version 1's descriptions of columns, with the length moved out of the type."""
     columns = {}
     for name, about in described.items():
         columns[name] = dict(about)
@@ -260,7 +285,7 @@ def _list(
     of: pa.DataType | None = None,
 ) -> Column:
     """A column of lists of one length, of float32 unless ``of`` says otherwise."""
-    # "element" is what Parquet calls it, and so what every reader of a part file sees.
+    # Parquet's own name, and so what every reader of a part file sees.
     kind = pa.list_(pa.field("element", of or pa.float32()))
     return Column(name, kind, description, unit, frame, length)
 
@@ -277,7 +302,7 @@ def _described(column: Column) -> dict[str, Any]:
 
 
 def _feature(column: Column) -> dict[str, Any]:
-    """The same type in the vocabulary of the Hugging Face ``datasets`` library."""
+    """The column's type in the vocabulary of the Hugging Face ``datasets`` library."""
     if column.length is not None:
         value = _value(column.type.value_type)
         return {"feature": value, "length": column.length, "_type": "Sequence"}
@@ -289,5 +314,5 @@ def _value(kind: pa.DataType) -> dict[str, str]:
 
 
 def type_name(kind: pa.DataType) -> str:
-    """As NumPy calls it: ``float32`` where Arrow says ``float``."""
+    """NumPy's name of an Arrow type: ``float32`` where Arrow says ``float``."""
     return {"float": "float32", "double": "float64"}.get(str(kind), str(kind))
