@@ -1,8 +1,9 @@
 """LabelActor: one chunk of a shard in, one committed part file out.
 
-A chunk's way: read its span -> decode ahead -> label in batches -> make and publish objects ->
-publish the part file, which is the commit. An actor is given two chunks at a time, each in a thread
-of its own: while one has the networks, the other reads and decodes, or encodes and publishes.
+The stages of a chunk: read its span -> decode ahead -> label in batches -> make and publish objects
+-> publish the part file, which is the commit. An actor is given two chunks at a time, each in a
+thread of its own: while one has the networks, the other reads and decodes, or encodes and
+publishes.
 """
 
 from __future__ import annotations
@@ -38,13 +39,23 @@ if TYPE_CHECKING:
     from tddfa3.face import Face
 
 _STEP_SECONDS = 1.0
-# Batches of decoded images that may wait for the networks, per chunk.
 BATCHES_AHEAD = 2
+"""Batches of decoded images that may wait for the networks, per chunk."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What all actors of a run are given."""
+    """What every actor of a run is given.
+
+    Attributes:
+        config: the run's, with what actors need differently.
+        factory: builds the labeler.
+        schema: of the rows.
+        store: the output.
+        layout: names of the files in it.
+        read_options: how the shards are read.
+        threads: for the networks, for decoding and for encoding, each.
+    """
 
     config: LabelConfig
     factory: LabelerFactory
@@ -58,7 +69,7 @@ class Assignment:
     def of(
         cls, run: Run, factory: LabelerFactory, threads: int, config: LabelConfig | None = None
     ) -> Assignment:
-        """``config``: where actors need another one than the run's."""
+        """The assignment for a run; ``config`` replaces the run's where actors need another."""
         return cls(
             config or run.config,
             factory,
@@ -72,7 +83,16 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class ChunkResult:
-    """What passes through the driver: counts, never images or rows."""
+    """What an actor tells the driver of a chunk: counts, never images or rows.
+
+    Attributes:
+        shard_id: names the chunk, together with ``number``.
+        number: counts from 0 within the shard.
+        counts: those of the part file; see :func:`jobs.pipeline.record.rows.count`.
+        seconds: per stage, summed over threads; empty if ``already_done``.
+        memory: resident bytes of the actor afterwards.
+        already_done: whether another actor or driver had committed the chunk before.
+    """
 
     shard_id: str
     number: int
@@ -84,25 +104,36 @@ class ChunkResult:
 
 @dataclass(frozen=True, slots=True)
 class ActorInfo:
+    """Where an actor runs.
+
+    Attributes:
+        pid: its process.
+        host: the machine's name.
+        node_id: Ray's id of the machine, or "" without Ray.
+    """
+
     pid: int
     host: str
     node_id: str
 
 
 class LabelActor:
-    """Wrapped by ``ray.remote`` in the scheduler; a plain class otherwise."""
+    """Labels chunks. A plain class, which the actor pool wraps with ``ray.remote``."""
 
     def setup(self, assignment: Assignment) -> ActorInfo:
-        """Builds the networks; work is sent only after this has returned.
+        """Build the networks; work is sent only after this has returned.
 
-        Not in the constructor: what a constructor raises arrives as the death of the actor, and
-        its message as a page of text.
+        It is no constructor, because Ray reports what a constructor raises as the death of the
+        actor, with a page of text.
+
+        Raises:
+            UserError: the labeler cannot be built here.
         """
         self._task = assignment
         threads = assignment.threads
-        # Ray sets OMP_NUM_THREADS to 1 for actors of one CPU; the engine sets its own libraries'.
+        # Ray sets OMP_NUM_THREADS to 1 for actors of one CPU; the engine sets its own threads.
         os.environ["OMP_NUM_THREADS"] = str(threads)
-        # Damaged files make Pillow warn of what their row will say anyway.
+        # Pillow warns about damaged files; their rows say so anyway.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         labeler = assignment.factory.build(assignment.config, threads)
         self._computed_with = dict(labeler.computed_with)
@@ -118,7 +149,12 @@ class LabelActor:
         return ActorInfo(os.getpid(), platform.node(), _node_id())
 
     def label_chunk(self, order: ChunkOrder) -> ChunkResult:
-        """Labels and commits a chunk, unless somebody has committed it already."""
+        """Label and commit a chunk, unless somebody has committed it already.
+
+        Raises:
+            StoreError: the storage failed; nothing is committed.
+            ShardReadError: the shard changed since it was listed; nothing is committed.
+        """
         files = self._files(order)
         if files.committed:
             return self._result(order, files.counts(), {}, already_done=True)
@@ -147,7 +183,11 @@ class LabelActor:
         return self._result(order, files.counts(), watch.seconds)
 
     def probe(self, order: ChunkOrder, position: int) -> int:
-        """Labels one image and keeps nothing; that the process survives it is the answer."""
+        """Label one image and keep nothing: the question is whether the process survives it.
+
+        Returns:
+            ``position``, the image's position in the chunk.
+        """
         with self._register(order) as running:
             members = self._files(order).members()
             for _, _ in self._outcomes(order, members, [position], Stopwatch(), running):
@@ -155,18 +195,21 @@ class LabelActor:
         return position
 
     def progress(self) -> dict[tuple[str, int], int]:
-        """Steps that each running chunk has made; only that the number grows means anything."""
+        """Steps that each running chunk has made. Only whether they grow means anything."""
         return {chunk: running.steps for chunk, running in dict(self._running).items()}
 
     def save_unfinished(self) -> int:
-        """Keeps what is done of the chunks at work, because the run is about to be stopped.
+        """Save the finished rows of running chunks, because the run is about to be stopped.
 
-        Returns the number of images kept. Called while other threads go on labelling.
+        Other threads go on labelling meanwhile.
+
+        Returns:
+            The number of images whose rows were saved.
         """
         saved = 0
         for running in list(self._running.values()):
             order, rows_of = running.order, running.finished()
-            # What is redone has a part file, which is complete.
+            # A chunk that is redone has a complete part file already.
             if rows_of and not order.redo:
                 rows = [row for rows in rows_of.values() for row in rows]
                 self._files(order).keep(rows, self._task.schema)
@@ -193,7 +236,7 @@ class LabelActor:
         watch: Stopwatch,
         running: RunningChunk,
     ) -> dict[str, list[Row]]:
-        """The rows of the images ``todo``, by key; the files they name are published by then."""
+        """Rows of the images ``todo``, by key; the files that they name are published by then."""
         for loaded, outcome in self._outcomes(order, members, todo, watch, running):
             running.pending[loaded.record.key] = self._pending_rows(loaded, outcome, watch)
         with watch.timed("objects"):
@@ -211,7 +254,7 @@ class LabelActor:
         watch: Stopwatch,
         running: RunningChunk,
     ) -> Iterator[tuple[LoadedImage, list[Face] | Exception | None]]:
-        """Reads and decodes at once, labels as soon as the other chunk lets go of the networks."""
+        """Start reading and decoding at once; label when the other chunk releases the networks."""
         read = partial(
             read_members, order.shard, [members[p] for p in todo], self._task.read_options
         )
@@ -223,7 +266,7 @@ class LabelActor:
         ) as images:
             with watch.timed("queue"):
                 while not self._networks.acquire(timeout=_STEP_SECONDS):
-                    running.step()  # whether the other chunk gets on is its own affair
+                    running.step()  # waiting for the other chunk is no stall of this one
             try:
                 for labelled in label_in_batches(images, self._labeler, size, watch):
                     running.step()
@@ -234,7 +277,7 @@ class LabelActor:
     def _pending_rows(
         self, loaded: LoadedImage, outcome: list[Face] | Exception | None, watch: Stopwatch
     ) -> PendingRows:
-        """Rows are made in threads, so that the networks do not wait for PNG and Python."""
+        """Make rows in threads, so that the networks do not wait for PNG and Python."""
         record = loaded.record
         if loaded.failure is not None:
             status, error = loaded.failure.status, loaded.failure.error
@@ -265,18 +308,24 @@ class LabelActor:
 
 @dataclass(slots=True)
 class PendingRows:
-    """The rows of one image, complete once the files that they name are published."""
+    """The rows of one image, complete once the files that they name are published.
+
+    Attributes:
+        rows: the rows, without the columns of their files.
+        files: per file the indices of the rows that name it, and what it adds to them.
+    """
 
     rows: Future[list[Row]]
     files: list[tuple[Sequence[int], Future[Row]]] = field(default_factory=list)
-    """Indices of the rows that name a file, and what it adds to them."""
 
     @property
     def done(self) -> bool:
+        """Whether everything has ended without an error."""
         futures: list[Future[Any]] = [self.rows, *(file for _, file in self.files)]
         return all(future.done() and future.exception() is None for future in futures)
 
     def result(self) -> list[Row]:
+        """Wait for the rows and their files; raises what making any of them raised."""
         rows = self.rows.result()
         for named, file in self.files:
             for index in named:
@@ -286,7 +335,14 @@ class PendingRows:
 
 @dataclass(slots=True)
 class RunningChunk:
-    """A chunk at work: how far it is, for those who ask from outside its thread."""
+    """A chunk at work: its progress, for callers from other threads.
+
+    Attributes:
+        order: the chunk.
+        steps: grows whenever something has been done.
+        kept: rows that need not be made again, by key.
+        pending: rows in the making, by key.
+    """
 
     order: ChunkOrder
     steps: int = 0
@@ -294,10 +350,11 @@ class RunningChunk:
     pending: dict[str, PendingRows] = field(default_factory=dict)
 
     def step(self) -> None:
+        """Note that the chunk got on."""
         self.steps += 1
 
     def forget(self) -> None:
-        """Lets go of the rows, which are committed."""
+        """Drop the rows, which are committed now."""
         self.kept, self.pending = {}, {}
 
     def finished(self) -> dict[str, list[Row]]:
@@ -312,8 +369,11 @@ def _timed_rows(record: ImageRecord, faces: Sequence[Face], watch: Stopwatch) ->
 
 
 def give_memory_back() -> None:
-    """Returns freed memory to the system, where the C library can: glibc keeps what lies below the
-    last block in use, some hundred MB after a chunk with meshes and textures."""
+    """Return freed memory to the system, where the C library can.
+
+    glibc keeps everything below the last block in use: some hundred MB after a chunk with meshes
+    and textures.
+    """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 

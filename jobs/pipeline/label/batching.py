@@ -1,4 +1,4 @@
-"""Batches through the labeler, where one bad image or too small a GPU does not cost the others."""
+"""Batches through the labeler; one bad image, or too small a GPU, does not cost the others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 
 class BatchLabeler:
-    """Calls a labeler with at most ``size`` images, and gives for each its faces or what it raised.
+    """Calls a labeler with a limited number of images, and returns faces or an error for each.
 
-    When the device's memory is too small, ``size`` is halved for good and the images are tried
-    again. When a batch raises anything else, its images are tried one by one, and only the one that
-    raises is given up.
+    When the device runs out of memory, ``size`` is halved for good and the images are tried again.
+    When a batch raises anything else, its images are tried one by one, and only the one that raises
+    is given up.
+
+    Attributes:
+        size: most images per call.
     """
 
     def __init__(self, labeler: Callable[[Sequence[Photo]], list[list[Face]]], size: int) -> None:
@@ -26,6 +29,7 @@ class BatchLabeler:
         self.size = size
 
     def __call__(self, images: Sequence[Photo]) -> list[list[Face] | Exception]:
+        """For each image its faces, or what the labeler raised for it alone."""
         outcomes: list[list[Face] | Exception] = []
         while len(outcomes) < len(images):
             batch = images[len(outcomes) : len(outcomes) + self.size]
@@ -55,7 +59,7 @@ class BatchLabeler:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """CUDA's out-of-memory errors, by name: some libraries raise them as plain RuntimeError."""
+    """Whether CUDA ran out of memory, by name: some libraries raise a plain RuntimeError."""
     named = type(error).__name__ == "OutOfMemoryError"
     return named or (isinstance(error, RuntimeError) and "out of memory" in str(error))
 
@@ -70,8 +74,18 @@ def _free_device_memory() -> None:
 def label_in_batches(
     images: Iterable[LoadedImage], labeler: BatchLabeler, size: int, watch: Stopwatch
 ) -> Iterator[tuple[LoadedImage, list[Face] | Exception | None]]:
-    """Each image with its faces, with what the labeler raised for it, or with None where it has no
-    pixels; in the order they came, ``size`` at a time."""
+    """Label images as they come, ``size`` at a time, in order.
+
+    Args:
+        images: some of them may have no pixels.
+        labeler: labels those that have.
+        size: images per batch, with or without pixels.
+        watch: takes the seconds of "wait" (for images) and "label".
+
+    Yields:
+        Each image with its faces, with what the labeler raised for it, or with None where it has no
+        pixels.
+    """
     source = iter(images)
     while True:
         with watch.timed("wait"):

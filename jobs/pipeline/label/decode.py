@@ -1,4 +1,4 @@
-"""Encoded bytes to RGB pixels, or a reason why not. Never raises for what the bytes contain.
+"""Encoded bytes to RGB pixels, or the reason why not. Never raises because of the bytes' content.
 
 The format is recognised by content; names and extensions are ignored. EXIF orientation is applied,
 so that "image pixels" are the pixels a viewer shows. Animated files give their first frame. Alpha
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-# What PIL may open. Left out on purpose: formats that run other programs or fetch other files
+# Left out on purpose: formats that run other programs or fetch other files
 # (EPS by ghostscript, WMF, FITS, HDF5 stubs, …), and containers that hold no photograph.
 _WANTED = (
     "JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "ICO", "TGA", "JPEG2000", "AVIF",
@@ -25,28 +25,41 @@ _WANTED = (
 )  # fmt: skip
 Image.init()
 FORMATS = [name for name in _WANTED if name in Image.OPEN]
+"""Formats that Pillow may open, as far as this build of it can."""
 
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 
-# A file that begins like this is an image; when Pillow does not know it, it is a damaged one.
+# A file that begins like this is an image: when Pillow does not recognise it, it is damaged.
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
 
-# Pillow's own pixel limit is one number per process and warns at its half; `decode` checks the
+# Pillow's own pixel limit is one per process, and warns from half of it on; `decode` checks the
 # caller's limit against the header before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeFailure:
-    """Why there are no pixels: ``status`` as the row's, ``error`` for a person."""
+    """Why there are no pixels.
+
+    Attributes:
+        status: that of the row; one of :data:`jobs.pipeline.record.schema.IMAGE_FAILURES`.
+        error: for a person.
+    """
 
     status: str
     error: str
 
 
 class Decoded(NamedTuple):
-    """``image`` (H, W, 3) uint8 RGB, or a failure; the size, that of the whole photograph, is known
-    for both when it could be. ``factor``: how many times smaller the image is than that."""
+    """A decoded image, or why there is none.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, or None.
+        failure: None if there is an image.
+        size: (width, height) of the whole photograph after EXIF rotation; also known for some
+            failures.
+        factor: how many times smaller than the photograph the image is.
+    """
 
     image: NDArray[np.uint8] | None
     failure: DecodeFailure | None
@@ -55,11 +68,13 @@ class Decoded(NamedTuple):
 
 
 def decode(data: bytes, max_pixels: int = 100_000_000, needed_side: int | None = None) -> Decoded:
-    """Decodes one encoded image; the size (width, height) is after EXIF rotation.
+    """Decode one encoded image.
 
     Args:
+        data: the encoded bytes.
+        max_pixels: images with more are not decoded; they fail with ``too_large``.
         needed_side: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that divides its sides
-            and leaves the longer one so many pixels; None: all pixels of it are.
+            and leaves the longer one so many pixels; None: always at full size.
     """
     if not data:
         return _failed("decode_error", "zero bytes")
@@ -78,7 +93,7 @@ def decode(data: bytes, max_pixels: int = 100_000_000, needed_side: int | None =
 
 
 def decoded_bytes(data: bytes, needed_side: int | None = None) -> int:
-    """How large the pixels will be, by the header alone; 0 where it does not say."""
+    """Bytes that the decoded pixels will take, by the header alone; 0 where it does not say."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return 3 * image.width * image.height // _factor(image, needed_side) ** 2
@@ -104,7 +119,7 @@ def _decode(data: bytes, max_pixels: int, needed_side: int | None) -> Decoded:
 
 
 def _factor(image: Image.Image, needed_side: int | None) -> int:
-    """How many times smaller an image that was opened may be decoded."""
+    """How many times smaller an opened image may be decoded."""
     if needed_side is None or image.format != "JPEG":
         return 1
     width, height = image.size
@@ -120,8 +135,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8, contiguous, from any of Pillow's modes."""
-    grey: NDArray[Any]
+    """(H, W, 3) uint8 RGB, contiguous, from an image in any of Pillow's modes."""
+    grey: NDArray[Any]  # (H, W), 0..255
     if image.mode in _SIXTEEN_BIT:
         grey = (np.asarray(image).astype(np.uint32) * 255 + 32767) // 65535
     elif image.mode == "I":
@@ -135,13 +150,20 @@ def to_rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _scaled_integers(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Pillow opens some 16-bit grey files as 32-bit integers: 0..65535 unless values are larger."""
+    """Integer grey, (H, W) in and out, scaled to 0..255.
+
+    Pillow opens some 16-bit grey files as 32-bit integers: they count as 0..65535 unless values are
+    larger.
+    """
     top = 255 if values.max(initial=0) <= 255 else max(65535, int(values.max()))
     return np.clip(values, 0, top).astype(np.float64) * (255.0 / top) + 0.5
 
 
 def _scaled_floats(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Floating-point grey: 0..1 when nothing exceeds 1, else 0..255; NaN is black."""
+    """Floating-point grey, (H, W) in and out, scaled to 0..255.
+
+    It counts as 0..1 when nothing exceeds 1, else as 0..255; NaN is black.
+    """
     values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=255.0, neginf=0.0)
     scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
     return np.clip(values * scale, 0, 255) + 0.5

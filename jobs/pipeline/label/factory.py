@@ -1,7 +1,7 @@
 """What the job needs of the library: facts about the assets, and a labeler built from them.
 
-Nothing else of the library labels anything for the job, so its own machinery is tested with
-labelers that crash, hang or do nothing.
+The job labels through nothing else of the library, so its own machinery is tested with labelers
+that crash, hang or do nothing.
 """
 
 from __future__ import annotations
@@ -21,33 +21,51 @@ if TYPE_CHECKING:
 
 
 class Labeler(Protocol):
-    """What labels images in an actor; :class:`tddfa3.labeler.FaceLabeler` is one."""
+    """Labels the images of an actor; :class:`tddfa3.labeler.FaceLabeler` is one."""
 
     @property
     def computed_with(self) -> Mapping[str, str]:
-        """Device, engine and the like: what every part file says of how it was made."""
+        """Device, engine and the like; every part file records it."""
 
     @property
     def needed_side(self) -> int | None:
         """Longer side, in pixels, that images may be reduced to; None: they may not be."""
 
     def __call__(self, images: Sequence[Photo], /) -> list[list[Face]]:
-        """Per image its faces. Whatever it raises is tried again, image by image."""
+        """Each image's faces. If it raises, the images are tried again one by one."""
 
 
 class LabelerFactory(Protocol):
-    """Picklable: ``facts`` is called in the driver, ``build`` in every actor."""
+    """Makes the labelers of a run. Picklable: it is sent to every actor."""
 
-    def facts(self, config: LabelConfig) -> AssetFacts: ...
+    def facts(self, config: LabelConfig) -> AssetFacts:
+        """What the driver must know of the assets that the config names.
 
-    def build(self, config: LabelConfig, threads: int) -> Labeler: ...
+        Raises:
+            UserError: they cannot be used with this config.
+        """
+
+    def build(self, config: LabelConfig, threads: int) -> Labeler:
+        """A labeler, built in the actor that uses it.
+
+        Args:
+            config: with what was left to the assets filled in.
+            threads: CPU threads that it may use.
+
+        Raises:
+            UserError: it cannot be built on this machine.
+        """
 
 
 class FaceLabelerFactory:
     """Builds :class:`tddfa3.labeler.FaceLabeler` on the bundle of ``--assets``."""
 
     def facts(self, config: LabelConfig) -> AssetFacts:
-        """Reads the bundle's description (no weights) and refuses what it cannot do."""
+        """Read the bundle's description (no weights).
+
+        Raises:
+            UserError: the bundle or this machine cannot do what the config asks for.
+        """
         from tddfa3.assets.bundle import AssetBundle
 
         bundle = AssetBundle.load(local_bundle(config.assets, config.s3_endpoint or None))
@@ -78,6 +96,7 @@ class FaceLabelerFactory:
         )
 
     def build(self, config: LabelConfig, threads: int) -> Labeler:
+        """See :class:`LabelerFactory`; reads the weights."""
         from tddfa3.assets.bundle import AssetBundle
         from tddfa3.labeler import FaceLabeler
         from tddfa3.outputs import Outputs
@@ -109,12 +128,16 @@ class FaceLabelerFactory:
 
 
 def mesh_sources(meshes: str) -> tuple[str, ...]:
-    """``--meshes`` as the colour sources to write."""
+    """The colour sources that ``--meshes`` asks for."""
     return {"none": (), "both": ("pca", "extracted")}.get(meshes, (meshes,))
 
 
 def check_device(config: LabelConfig) -> None:
-    """Refuses what this machine cannot do, before anything is started."""
+    """Refuse what this machine cannot do, before anything is started.
+
+    Raises:
+        UnavailableError: a device or package that the config asks for is missing.
+    """
     if config.device == "cuda":
         import torch
 

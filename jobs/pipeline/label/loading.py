@@ -20,13 +20,19 @@ from jobs.pipeline.record.rows import ImageRecord
 from jobs.pipeline.shards.model import Member, ShardReadError
 from tddfa3.images.photo import Photo, ReducedPhoto
 
-# Decoded pixels of one chunk that may wait for the networks.
 MOST_BYTES = 256 * 2**20
+"""Decoded pixels of one chunk that may wait for the networks."""
 
 
 @dataclass(slots=True)
 class LoadedImage:
-    """One image of a chunk: pixels, or why there are none."""
+    """One image of a chunk: pixels, or why there are none.
+
+    Attributes:
+        record: what is known about it.
+        image: the pixels, possibly at a reduced size; None if there is a ``failure``.
+        failure: None if there is an ``image``.
+    """
 
     record: ImageRecord
     image: Photo | None
@@ -34,17 +40,23 @@ class LoadedImage:
 
 
 class Stopwatch:
-    """Seconds per stage of a chunk's way, summed over threads."""
+    """Seconds per stage of a chunk, summed over threads.
+
+    Attributes:
+        seconds: by the stage's name.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def add(self, stage: str, seconds: float) -> None:
+        """Add seconds to a stage. Safe across threads."""
         with self._lock:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     def timed(self, stage: str) -> AbstractContextManager[None]:
+        """A context manager that adds the time it takes to a stage."""
         return _Timed(self, stage)
 
 
@@ -65,15 +77,18 @@ Read = Iterable[tuple[Member, bytes | ShardReadError]]
 class ImageLoader:
     """Iterates over the images of a chunk, read and decoded in the background.
 
-    Reading begins at once, in a thread of its own, and stops when ``most_images`` images or
+    Reading begins at once, in a thread of its own, and pauses while ``most_images`` images or
     ``MOST_BYTES`` of pixels wait to be taken. Use it as a context manager: leaving it stops the
     reading. What ``read`` raises is raised by the iteration.
 
     Args:
-        read: called in the reading thread; gives members with their bytes.
+        read: called in the reading thread; returns members with their bytes.
+        shard_id: the chunk's shard.
+        max_pixels: as for :func:`jobs.pipeline.label.decode.decode`.
         decoders: where decoding runs.
-        most_images: that may wait to be taken, those being read and decoded included.
-        needed_side: of :func:`jobs.pipeline.label.decode.decode`.
+        watch: takes the seconds of "read" and "decode".
+        most_images: that may wait to be taken, including those being read and decoded.
+        needed_side: as for :func:`jobs.pipeline.label.decode.decode`.
     """
 
     def __init__(
@@ -128,7 +143,7 @@ class ImageLoader:
                 if item is None:
                     break
                 if isinstance(item[1], ShardReadError) and item[1].kind == "changed":
-                    raise item[1]  # not a property of the image: the chunk must not be committed
+                    raise item[1]  # not this image's fault: the chunk must not be committed
                 reserved = self._reserve(item[1])
                 self._ready.put((self._decoders.submit(self._load, *item), reserved))
             self._ready.put(None)
@@ -150,7 +165,7 @@ class ImageLoader:
             return not self._stopped
 
     def _reserve(self, data: bytes | ShardReadError) -> int:
-        """Counts the pixels before they exist: those being decoded are bounded too."""
+        """Count pixels before they exist, so that those being decoded are bounded too."""
         expected = 0 if isinstance(data, ShardReadError) else decoded_bytes(data, self._needed_side)
         if expected > 3 * self._max_pixels:
             expected = 0  # will not be decoded
@@ -177,7 +192,11 @@ class ImageLoader:
 
 
 def _all_pixels(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """Raises ValueError where they cannot be decoded, though fewer of them could be."""
+    """The image at full size, (H, W, 3).
+
+    Raises:
+        ValueError: it cannot be decoded, though it could be at a smaller size.
+    """
     image, failure, *_ = decode(data, max_pixels)
     if image is None:
         raise ValueError(f"not decoded at full size: {failure.error if failure else 'no pixels'}")

@@ -1,8 +1,8 @@
 """Files beside the rows: meshes, textures, overlays; published before the part that names them.
 
-Names are a function of the image and the face, so a chunk that is done again writes the same names.
-An object that is there already is kept, and its own digest goes into the row: another driver may
-have made it on another device, with other last bits.
+Names follow from the image and the face alone, so a chunk that is done again writes the same names.
+An object that already exists is kept, and the row gets its digest: another driver may have made it
+on another device, with slightly different last bits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,13 @@ _QUALITY = {
 
 @dataclass(frozen=True, slots=True)
 class ObjectFile:
-    """A file still to be made; ``column`` is the row's column without ``_uri``."""
+    """A file still to be made.
+
+    Attributes:
+        column: the row's column, without the suffix ``_uri``.
+        rel: the file's name in the output.
+        encode: makes its content.
+    """
 
     column: str
     rel: str
@@ -55,7 +61,10 @@ def image_files(
     """The files of an image, each with the indices of the faces whose rows name it.
 
     Args:
+        config: says which files are wanted.
         stem: what their names begin with (:meth:`jobs.pipeline.record.layout.Layout.stem`).
+        photo: the image.
+        faces: its labelled faces.
         part_names: of the assets, for the labels of a sheet.
     """
     files: list[tuple[Sequence[int], ObjectFile]] = [
@@ -91,7 +100,11 @@ def _face_files(
 
 
 def encode_image(image: NDArray[np.uint8], fmt: str) -> bytes:
-    """(H, W, 3) RGB as jpg, webp or png."""
+    """An (H, W, 3) RGB image as ``jpg``, ``webp`` or ``png``.
+
+    Raises:
+        ValueError: OpenCV cannot encode it.
+    """
     written, data = cv2.imencode(f".{fmt}", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), _QUALITY[fmt])
     if not written:
         raise ValueError(f"{fmt}: cannot encode {image.dtype} {image.shape}")
@@ -99,7 +112,7 @@ def encode_image(image: NDArray[np.uint8], fmt: str) -> bytes:
 
 
 def _encode_mesh(mesh: FaceMesh, mesh_format: MeshFormat) -> bytes:
-    # Imported late, as drawing is: the driver knows this module and encodes nothing.
+    # Imported here, as drawing is: the driver imports this module and encodes nothing.
     from tddfa3.drawing.mesh import encode_mesh
 
     return encode_mesh(mesh, mesh_format)
@@ -118,8 +131,16 @@ def _encode_sheet(photo: Photo, face: Face, part_names: Sequence[str]) -> bytes:
 
 
 class ObjectWriter:
-    """Encodes and publishes in threads; blocks the caller while ``most`` files are unfinished, so
-    that a slow store slows labelling down instead of filling the memory."""
+    """Encodes and publishes files in threads.
+
+    The caller is blocked while too many files are unfinished, so that a slow store slows labelling
+    down instead of filling the memory.
+
+    Args:
+        store: the output.
+        threads: that encode and publish.
+        most: unfinished files; None: four per thread.
+    """
 
     def __init__(self, store: Store, threads: int, most: int | None = None) -> None:
         self._store = store
@@ -127,13 +148,18 @@ class ObjectWriter:
         self._free = threading.BoundedSemaphore(most or 4 * threads)
 
     def submit(self, file: ObjectFile, watch: Stopwatch) -> Future[Row]:
-        """The row's values for the file: its URI, size and digest."""
+        """Start making a file; blocks while too many are unfinished.
+
+        Returns:
+            The row's values for the file, once it is published: its URI, size and digest.
+        """
         self._free.acquire()
         future = self._pool.submit(self._write, file, watch)
         future.add_done_callback(lambda _: self._free.release())
         return future
 
     def close(self) -> None:
+        """Drop the files that are not begun and wait for the others."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _write(self, file: ObjectFile, watch: Stopwatch) -> Row:
