@@ -1,4 +1,4 @@
-"""What Ray's exceptions say, cut down to what a person can use."""
+"""Ray's exceptions, cut down to what a person can use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class StoppedEarly(Exception):
 
 
 def fatal(error: RayTaskError) -> StoppedEarly | None:
-    """What a task raised, if no other task would do better."""
+    """The end of the run, if no other task could succeed either; else None."""
     cause = error.cause
     return StoppedEarly(str(cause)) if isinstance(cause, StoreError) and cause.fatal else None
 
@@ -27,7 +27,7 @@ def cause_text(error: RayTaskError) -> str:
 
 
 def first_line(error: RayError) -> str:
-    """Ray's explanations go on for pages; of an actor's death the cause stands on one line."""
+    """Ray's error in one line: the cause of an actor's death, where there is one."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = next((line for line in lines if line.startswith("The actor is dead because")), lines[0])
     return cause.partition(" Some common causes")[0][:300]

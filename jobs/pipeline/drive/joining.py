@@ -1,7 +1,7 @@
-"""Joining a Ray cluster, with one line for everything that can be wrong at its door.
+"""Joining a Ray cluster, with one line for everything that can go wrong at the start.
 
-Left to itself, ``ray.init`` waits for many minutes where nobody answers, takes twenty seconds and
-as many lines to see that a token is wrong, and tells of another version in eight lines.
+Left to itself, ``ray.init`` waits for many minutes when nobody answers, takes twenty seconds and as
+many lines to report a wrong token, and eight lines to report another version.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _resolve(address: str) -> str:
 
 
 def _knock(shown: str, address: str) -> None:
-    """Sees within seconds whether somebody answers, and whether the token is right."""
+    """Find out within seconds whether somebody answers, and whether the token is right."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         if address == "auto":
@@ -106,7 +106,7 @@ def _knock(shown: str, address: str) -> None:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Ray's C++ part warns of a wrong token on stderr before it raises."""
+    """Silence stderr: Ray's C++ part warns there of a wrong token before it raises."""
     sys.stderr.flush()
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)

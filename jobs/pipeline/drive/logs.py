@@ -40,7 +40,7 @@ class RunLog:
         self._next = time.monotonic() + _SECONDS_BETWEEN
 
     def write(self, event: str, **fields: Any) -> None:
-        """Adds one record; it reaches the store within seconds."""
+        """Add one record; it reaches the store within seconds."""
         now = time.time()
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03}Z"
         record = {"time": stamp, "run": self._run_id, "event": event, **fields}
@@ -54,18 +54,22 @@ class RunLog:
                 self._file += 1
 
     def publish_if_due(self) -> None:
-        """Publishes in the background, unless that is under way or was done a moment ago."""
+        """Publish in the background, unless that is under way or was done a moment ago."""
         busy = self._thread is not None and self._thread.is_alive()
         if not busy and time.monotonic() >= self._next:
             self._next = time.monotonic() + _SECONDS_BETWEEN
             self._start()
 
     def close(self, seconds: float = _SECONDS_TO_CLOSE) -> None:
-        """Publishes what is left, but does not wait for a dead store."""
+        """Publish what is left, but wait no longer than ``seconds`` for a dead store."""
         self._start().join(seconds)
 
     def publish(self) -> None:
-        """A log that can't be written is no reason to stop a run; labels will say so themselves."""
+        """Publish what has been written since the last time.
+
+        A log that can't be written is no reason to stop a run; if the storage is lost, publishing
+        labels fails too.
+        """
         with self._one_at_a_time:
             while self._full:
                 if not self._publish(*self._full[0]):
@@ -92,7 +96,7 @@ class RunLog:
 
 
 class Metrics:
-    """Counters and gauges of Ray's metrics agent; without one, they go nowhere."""
+    """Counters and gauges for Ray's metrics agent; without an agent nothing happens."""
 
     def __init__(self) -> None:
         from ray.util.metrics import Counter, Gauge
@@ -104,6 +108,7 @@ class Metrics:
         self._actors = Gauge("tddfa3_actors", "Actors that are ready")
 
     def chunk(self, counts: Mapping[str, Any], seconds: Mapping[str, float]) -> None:
+        """Count the images, faces and seconds per stage of a chunk that is done."""
         for status, number in counts["status"].items():
             self._images.inc(number, tags={"status": status})
         if counts["faces"]:
@@ -112,6 +117,7 @@ class Metrics:
             self._seconds.inc(max(value, 1e-9), tags={"stage": stage})
 
     def state(self, queued: int, in_flight: int, actors: int) -> None:
+        """Set the numbers of chunks queued and in flight, and of actors that are ready."""
         self._queue.set(queued, tags={"state": "queued"})
         self._queue.set(in_flight, tags={"state": "in_flight"})
         self._actors.set(actors)

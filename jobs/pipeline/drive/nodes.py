@@ -8,24 +8,26 @@ from collections.abc import Mapping
 import ray
 
 Resources = Mapping[str, float]
-"""What a node has in all, by Ray's names: CPU, GPU."""
+"""What a node has in all, by Ray's names (CPU, GPU)."""
 
 _CONNECT_SECONDS = 2.0
 
 
 def cluster_nodes() -> list[Resources]:
+    """The resources of every node that is alive."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def node_is_alive(node_id: str) -> bool:
+    """Whether the cluster's head takes the node for alive."""
     return any(node["NodeID"] == node_id and node["Alive"] for node in ray.nodes())
 
 
 def node_answers(node_id: str) -> bool:
-    """Whether the node's raylet can be connected to.
+    """Whether the node's raylet accepts a connection.
 
-    The cluster's head takes up to half a minute to notice that a node is gone; the driver hears of
-    its actors' deaths at once.
+    The cluster's head takes up to half a minute to notice that a node is gone, whereas the driver
+    learns of the deaths of its actors at once.
     """
     doors = [
         (node["NodeManagerAddress"], node["NodeManagerPort"])

@@ -1,4 +1,4 @@
-"""From a shard to the chunks of it that are still to be done. Runs as a Ray task, one per shard."""
+"""From a shard to those of its chunks that are still to be done; one Ray task per shard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ class PendingShard:
     """What is left of one shard.
 
     Attributes:
-        images, chunks: of the shard, as far as they belong to the run.
+        shard: with the id under which its present content is labelled.
+        images: those of the shard that belong to the run, done or not.
+        chunks: those of the shard that belong to the run, committed or not.
         pending: the chunks that are not committed.
         error: why the shard could not be listed to its end, or None.
     """
@@ -41,7 +43,7 @@ class PendingShard:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """``was_broken``: an earlier listing of the shard did not reach its end."""
+    """A shard's chunks; ``was_broken``: an earlier listing did not reach the shard's end."""
 
     shard: Shard
     chunks: list[Chunk]
@@ -51,7 +53,15 @@ class _Listed:
 
 @dataclass(frozen=True)
 class Planner:
-    """What planning needs to know of the run; picklable."""
+    """What planning needs to know of the run; picklable.
+
+    Attributes:
+        config: the run's.
+        schema: of the rows.
+        store: the output.
+        layout: names of the files in it.
+        read_options: how shards are read.
+    """
 
     config: LabelConfig
     schema: LabelSchema
@@ -61,16 +71,18 @@ class Planner:
 
     @classmethod
     def of(cls, run: Run) -> Planner:
+        """The planner of a run."""
         return cls(run.config, run.schema, run.store, run.layout, run.read_options)
 
     def plan(
         self, shard: Shard, limit: int | None = None, unlistable: str | None = None
     ) -> PendingShard:
-        """Lists the shard, or takes the list that is kept, and finds what is not committed.
+        """List the shard, or load the list that is kept, and find what is not committed.
 
         Args:
-            limit: only so many of its images belong to the run.
-            unlistable: do not list it: this is what happens when one tries.
+            shard: as it is now.
+            limit: only so many of its images belong to the run; None: all.
+            unlistable: why listing is not tried again: it killed the process. None: list it.
 
         Raises:
             UserError: its content changed since it was first seen, without ``--accept-changed``.
@@ -99,7 +111,7 @@ class Planner:
         return PendingShard(shard, sum(c.count for c in chunks), len(chunks), pending, error)
 
     def _unfinished(self, shard: Shard, parts: Container[str]) -> set[str]:
-        """Rows kept of chunks that are not committed; those of committed ones are taken away."""
+        """Saved rows of chunks that are not committed; those of committed ones are deleted."""
         kept = set()
         folder = self.layout.annotations(shard.id)
         for entry in self.store.list(self.layout.partials(shard.id), recursive=False):
@@ -129,7 +141,7 @@ class Planner:
         return grown or any(footer["counts"]["status"].get(s) for s in IMAGE_FAILURES)
 
     def _state_error(self, shard: Shard, error: str | None, parts: Container[str]) -> None:
-        """One row for the rest of a shard that can't be read; taken away when it can."""
+        """Write one row for the unreadable rest of a shard; delete it when there is none."""
         rel = self.layout.error_part(shard.id)
         if error is not None:
             row = ImageRecord(shard.id, "").row("shard_error", error) | {"key": None}
@@ -141,8 +153,8 @@ class Planner:
     def _current(self, first: Shard, unlistable: str | None) -> _Listed:
         """The list of the shard's present content, made now unless it is kept.
 
-        Content that changed gets an id of its own (``<id>@2``, ``@3``, ...), so that the rows of
-        the old content stay what they are and no image of the new one is taken for done.
+        Content that changed gets an id of its own (``<id>@2``, ``@3``, ...): the rows of the old
+        content are left alone, and no image of the new content counts as done.
         """
         for generation in range(1, _MOST_GENERATIONS):
             shard = first if generation == 1 else replace(first, id=f"{first.id}@{generation}")
@@ -174,7 +186,7 @@ class Planner:
         return _Listed(shard, cut(index, *self._limits), index.error, was_broken)
 
     def _supersede(self, old: Shard, new: Shard) -> None:
-        """The mark that tells readers which rows are of content that is no longer there."""
+        """Mark ``old`` as replaced, so that readers skip rows of content that is gone."""
         if not self.config.accept_changed:
             raise UserError(
                 f"shard {old.id} changed since this run first saw it; --accept-changed labels it "
@@ -185,6 +197,6 @@ class Planner:
 
 
 def _continues(old: ShardIndex, new: ShardIndex) -> bool:
-    """Whether all that changed is that a shard which broke off goes on now."""
+    """Whether ``new`` begins with all members of ``old``, whose listing had broken off."""
     first = new.members[: len(old.members)]
     return [(m.key, m.offset) for m in old.members] == [(m.key, m.offset) for m in first]

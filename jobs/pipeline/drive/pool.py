@@ -25,11 +25,11 @@ from jobs.pipeline.drive.work import ActorDied, Waiting, Work
 from jobs.pipeline.label.actor import Assignment, ChunkResult, LabelActor
 from tddfa3.errors import UserError
 
-# Threads in an actor that Ray calls methods in: two chunks, one for a chunk on its way out, one for
-# questions.
+# Threads of an actor for method calls: two for chunks, one for a chunk that is being published, one
+# for questions.
 _CONCURRENCY = 4
 _MOST_START_DEATHS = 3
-# Ray takes a node for dead after some 15 seconds of silence.
+# Ray takes a node for dead after 15 seconds of silence or so.
 _UNREACHABLE_SECONDS = 30.0
 _FIRST_REPORT, _REPORT_EVERY = 10.0, 60.0
 _SAVE_SECONDS = 2.0
@@ -37,7 +37,12 @@ _SAVE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """An actor that is gone, and the chunks it had, which have to go to another."""
+    """An actor that is gone.
+
+    Attributes:
+        event: what to report.
+        chunks: what it was working on, which has to go to other actors.
+    """
 
     event: ActorDied
     chunks: tuple[Work, ...]
@@ -74,23 +79,24 @@ class ActorPool:
 
     @property
     def ready(self) -> int:
+        """How many actors can be given work."""
         return sum(slot.ready for slot in self.slots)
 
     @property
     def chunks_in_flight(self) -> int:
+        """How many chunks actors are working on."""
         return sum(len(slot.busy) for slot in self.slots)
 
     def awaited(self) -> dict[ray.ObjectRef, ActorSlot]:
-        """What actors are expected to answer: their set-up, then the chunks they have."""
+        """The results that are awaited, with their actors: set-ups, then chunks."""
         by_ref = {slot.setup: slot for slot in self.slots if slot.info is None}
         return by_ref | {ref: slot for slot in self.slots for ref in slot.busy}
 
     def resize(self, wanted: int) -> None:
-        """Asks for actors until there are ``wanted``, or lets idle ones go; those that are not
-        built yet first.
+        """Ask for actors until there are ``wanted``, or let idle ones go, unbuilt ones first.
 
         Raises:
-            UserError: all that were started last have died at once.
+            UserError: the actors started last all died while they started.
         """
         if len(self._start_deaths) >= _MOST_START_DEATHS:
             raise UserError(f"actors die while they start: {self._start_deaths[-1]}")
@@ -101,7 +107,10 @@ class ActorPool:
                 self._remove(slot)
 
     def set_up(self, slot: ActorSlot) -> Death | None:
-        """Takes in that an actor's set-up has ended.
+        """Take note that an actor's set-up has ended.
+
+        Returns:
+            None if the actor is ready, else its death.
 
         Raises:
             UserError: it cannot be built.
@@ -120,28 +129,31 @@ class ActorPool:
         return None
 
     def committed(self, slot: ActorSlot, result: ChunkResult) -> None:
-        """Takes in how much memory an actor holds after a chunk."""
+        """Take note of how much memory an actor holds after a chunk."""
         slot.retiring = slot.retiring or 0 < self._memory_limit < result.memory
 
     def died(self, slot: ActorSlot, error: RayError) -> Death:
-        """Takes in that an actor cannot be reached. A node's death counts against no chunk."""
+        """Take note that an actor cannot be reached.
+
+        Its chunks are held responsible, unless the whole node died.
+        """
         error = _settled(error, slot)
         node_died = _is_node_death(error, slot)
         suspects = [] if node_died else list(slot.busy.values())
         return self._lose(slot, suspects, first_line(error), node_died)
 
     def kill_stalled(self) -> Iterator[Death]:
-        """Kills actors that get nowhere."""
+        """Kill actors whose chunks make no progress."""
         for slot, stuck in list(self._watchdog.stalled(self.slots)):
             chunks = ", ".join(f"{w.order.chunk.shard_id} {w.order.chunk.number}" for w in stuck)
             reason = f"no progress in {self._stall:g} s on chunk {chunks}"
             yield self._lose(slot, stuck, reason, node_died=False)
 
     def check_waiting(self) -> Waiting | None:
-        """Says now and then what is missing while no actor is ready.
+        """What is missing while no actor is ready; None between two such reports.
 
         Raises:
-            StoppedEarly: none was in ``wait`` seconds.
+            StoppedEarly: no actor was ready within ``wait`` seconds.
         """
         now = time.monotonic()
         if not self.slots or any(slot.info is not None for slot in self.slots):
@@ -154,13 +166,13 @@ class ActorPool:
             return None
         nodes = cluster_nodes()
         self._next_report = now + _REPORT_EVERY
-        # Starting takes its time; it is worth a line only when it cannot, or takes very long.
+        # Starting takes time: report it only when it cannot work, or takes very long.
         if self.size.fitting(nodes) > 0 and now - self._idle_since <= _REPORT_EVERY:
             return None
         return Waiting(self.size.missing(nodes))
 
     def save_unfinished(self) -> None:
-        """Lets actors keep what they have of chunks at work, as far as a stop leaves time for it.
+        """Let actors save the rows of chunks at work, as far as a stop leaves time for it.
 
         A cluster that stops a job may kill it seconds later.
         """
@@ -170,7 +182,7 @@ class ActorPool:
             ray.wait(saving, num_returns=len(saving), timeout=_SAVE_SECONDS)
 
     def kill(self) -> None:
-        """Ends all actors, whatever they are doing."""
+        """End all actors, whatever they are doing."""
         for slot in list(self.slots):
             self._remove(slot)
 
@@ -188,9 +200,9 @@ class ActorPool:
 
 
 def _start(size: PoolSize, assignment: Assignment) -> ActorSlot:
-    """Asks Ray for an actor; until the cluster has room for it, it is demand that autoscalers see.
+    """Ask Ray for an actor. Until the cluster has room, autoscalers see it as demand.
 
-    Ray never restarts it: a death is to be seen, and counted, by the pool.
+    Ray never restarts it: the pool has to see and count every death.
     """
     options: dict[str, Any] = {
         "num_cpus": size.cpus,
@@ -208,7 +220,7 @@ def _settled(error: RayError, slot: ActorSlot) -> RayError:
     """What has become of an actor that could not be reached.
 
     When a machine is lost, its actors are "unavailable" first, and for some seconds Ray does not
-    know yet whether the process or the node has died, which is what counts against a chunk.
+    know yet whether the process or the node has died. Only the former counts against a chunk.
     """
     deadline = time.monotonic() + _UNREACHABLE_SECONDS
     while isinstance(error, ActorUnavailableError) and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a live line on a terminal, a plain line now and then otherwise."""
+"""What a person sees of a run: a live line on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
@@ -23,7 +23,21 @@ _RATE_WINDOW = 60.0
 
 @dataclass
 class Totals:
-    """Counts of a run so far; nothing here grows with the number of images."""
+    """Counts of a run so far; nothing here grows with the number of images.
+
+    Attributes:
+        shards: of the input.
+        shards_planned: whose images are counted in the next two.
+        images_planned: of these shards, done before or not.
+        images_pending: of these shards, not done before.
+        images_done: by this start of the run.
+        faces: found in them.
+        chunks_done: by this start of the run.
+        statuses: images done, by status.
+        shard_errors: the first 20 shards that could not be read in full, with the reason.
+        shards_in_error: how many such shards there are.
+        given_up: chunks that raised again and again.
+    """
 
     shards: int
     shards_planned: int = 0
@@ -38,6 +52,7 @@ class Totals:
     given_up: int = 0
 
     def planned(self, images: int, pending: int, error: str | None, shard_id: str) -> None:
+        """Count a shard: its images, those still to be done, and why it was not listed in full."""
         self.shards_planned += 1
         self.images_planned += images
         self.images_pending += pending
@@ -47,6 +62,7 @@ class Totals:
                 self.shard_errors.append(f"{shard_id}: {error}")
 
     def done(self, counts: Mapping[str, Any]) -> None:
+        """Count a chunk that is done, by the counts of its part file."""
         self.chunks_done += 1
         self.images_done += counts["images"]
         self.faces += counts["faces"]
@@ -54,18 +70,19 @@ class Totals:
 
     @property
     def failed(self) -> int:
+        """Images whose status is a failure."""
         return sum(n for status, n in self.statuses.items() if status not in OK_STATUSES)
 
     @property
     def images_left(self) -> float:
-        """Of the shards not listed yet, as many are assumed as in the others."""
+        """Images still to be done; shards not listed yet count as average ones."""
         unknown = self.shards - self.shards_planned
         mean = self.images_planned / max(1, self.shards_planned)
         return self.images_pending - self.images_done + unknown * mean
 
 
 class Progress:
-    """Use as a context manager around the run."""
+    """Shows the totals while they change. A context manager around the run."""
 
     def __init__(self, totals: Totals, stream: TextIO | None = None) -> None:
         self._totals = totals
@@ -92,11 +109,11 @@ class Progress:
             self._live.stop()
 
     def note(self, message: str) -> None:
-        """One line that stays."""
+        """Print one line that stays."""
         self._console.print(Text(message))
 
     def show(self, actors_ready: int, actors_wanted: int) -> None:
-        """Draws or prints the line, unless it was drawn a moment ago."""
+        """Draw or print the line, unless that was done a moment ago."""
         now = time.monotonic()
         self._actors = (actors_ready, actors_wanted)
         if now < self._next:
@@ -111,6 +128,7 @@ class Progress:
             self.note(self.line())
 
     def line(self) -> str:
+        """Totals, rate, time left and actors, in one line."""
         t = self._totals
         ready, wanted = self._actors
         return (
@@ -126,6 +144,7 @@ class Progress:
 
     @property
     def elapsed(self) -> float:
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     def _total(self) -> str:
@@ -141,6 +160,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
+    """Seconds as a person says them, for example "3 h 07 min"."""
     whole = max(0, round(seconds))
     hours, minutes = whole // 3600, whole % 3600 // 60
     if hours >= 48:

@@ -1,4 +1,4 @@
-"""Ray for the time of one run: an embedded one that keeps quiet, or a cluster that is joined."""
+"""Ray for the time of one run: one started here that keeps quiet, or a cluster that is joined."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobs.pipeline.drive.joining import explain, join_cluster
 from jobs.pipeline.record.config import LabelConfig
 from tddfa3.errors import UserError
 
-# Nothing of size goes through the object store: orders and counts only.
+# Only orders and counts go through the object store.
 _OBJECT_STORE_BYTES = 80 * 2**20
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -33,14 +33,16 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     def requested(self) -> bool:
+        """Whether the run should stop."""
         return self._signals > 0
 
     def install(self) -> None:
-        """Call it after ``ray.init``, which sets a SIGTERM handler of its own."""
+        """Handle the signals from now on. Call it after ``ray.init``, which handles SIGTERM too."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._received) for number in _SIGNALS}
 
     def restore(self) -> None:
+        """Put back the handlers that were there before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -52,10 +54,14 @@ class StopRequest:
 
 @contextmanager
 def ray_session(config: LabelConfig, *, killed_code: int) -> Iterator[StopRequest]:
-    """Ray as ``--ray-address`` says; one that this process is connected to already is used as is.
+    """Connect to Ray as ``--ray-address`` says, unless this process is connected already.
 
     Args:
+        config: its ``ray_address`` is used.
         killed_code: what the process exits with at a second signal, which it does not survive.
+
+    Yields:
+        The request to stop that signals set.
 
     Raises:
         UserError: the cluster can't be reached.
@@ -85,11 +91,11 @@ def _connect(address: str) -> None:
 
 
 def embedded_ray(num_cpus: int) -> None:
-    """Starts Ray on this machine, for this process alone: no dashboard, no usage report."""
+    """Start Ray on this machine, for this process alone: no dashboard, no usage report."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Actors that ask for no GPU see none; this is Ray's default, said so that it does not warn.
+    # Actors that ask for no GPU see none: Ray's default, stated because Ray warns otherwise.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
-    # Each thread of a worker would otherwise keep a pool of freed memory to itself.
+    # Otherwise each thread of a worker keeps a pool of freed memory.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     ray.init(
         address="local",
@@ -102,8 +108,10 @@ def embedded_ray(num_cpus: int) -> None:
 
 
 def _silence_raylet() -> None:
-    """Ray prints a page on stdout for every actor that dies, whatever ``log_to_driver`` says; the
-    scheduler says it in one line."""
+    """Keep Ray from printing a page on stdout for every actor that dies.
+
+    It does so whatever ``log_to_driver`` says; the reporter prints one line instead.
+    """
     with suppress(ImportError, AttributeError):
         from ray._private import worker
 

@@ -1,4 +1,4 @@
-"""What the scheduler says, turned into counts, log records, metrics and lines for a person."""
+"""The scheduler's events, turned into counts, log records, metrics and lines for a person."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ from jobs.pipeline.record.run import Run
 
 
 class Reporter:
-    """A context manager around the scheduler's loop; it takes in :class:`StoppedEarly`."""
+    """Reports a run. A context manager around the scheduler's loop.
+
+    It swallows :class:`StoppedEarly`, and prints the summary at the end.
+
+    Attributes:
+        totals: counts so far.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -60,9 +66,11 @@ class Reporter:
         return isinstance(error, StoppedEarly)
 
     def stopped(self, why: str) -> None:
+        """Take note of why the run ends early."""
         self._stopped = why
 
     def report(self, event: Event) -> None:
+        """Take in one event of the scheduler."""
         if isinstance(event, Tick):
             self._tick(event)
         elif isinstance(event, ChunkDone):

@@ -34,6 +34,7 @@ from jobs.pipeline.shards import Shard
 from tddfa3.errors import UserError
 
 IN_FLIGHT = 2
+"""Chunks that an actor has at a time."""
 _PLANS_AT_ONCE = 8
 _LOW_WATER = 64
 _POLL = 0.25
@@ -46,9 +47,9 @@ class Scheduler:
     Args:
         shards: in the order in which they are to be done.
         planner: makes a shard's plan, in a Ray task.
-        pool: the actors; it ends with the run.
+        pool: the actors; they are killed at the end of the run.
         limit: images of the run, 0 for all; the first ones in the order of the shards.
-        stopping: asked several times a second; the loop ends when it says yes.
+        stopping: asked several times a second; the loop ends when it returns True.
     """
 
     def __init__(
@@ -71,6 +72,9 @@ class Scheduler:
 
     def run(self) -> Iterator[Event]:
         """What happens, as it happens; ends when all is done or ``stopping``.
+
+        Yields:
+            Events in the order in which they happened, with a :class:`Tick` in every round.
 
         Raises:
             UserError: an actor can't be built, or a shard's content changed.
@@ -129,7 +133,7 @@ class Scheduler:
             if shard in self._unlistable:
                 why = f"shard {shard.id} cannot be planned: {first_line(error)}"
                 raise StoppedEarly(why) from None
-            # Listing it killed every process that tried: one such shard must not end the run.
+            # Listing it killed every process that tried. One such shard must not end the run.
             self._unlistable.add(shard)
             why = f"the process that listed it died, {_MOST_PLAN_TRIES} times"
             self._plan(shard, f"{why} ({first_line(error)})")
@@ -140,8 +144,10 @@ class Scheduler:
         yield ShardPlanned(plan)
 
     def _wanted(self) -> int:
-        """As many actors as there are chunks for; at least the minimum while their number is not
-        known."""
+        """How many actors there should be: as many as chunks.
+
+        At least the minimum, while the number of chunks is not known.
+        """
         chunks = len(self._queue) + len(self._exclusive) + self._pool.chunks_in_flight
         if self._shards or self._plans:
             chunks = max(chunks, self._pool.size.minimum)
@@ -157,7 +163,7 @@ class Scheduler:
             elif alone:
                 continue
             elif draining > 0 and self._exclusive:
-                draining -= 1  # takes nothing new until it is idle and can take an exclusive one
+                draining -= 1  # gets nothing new until it is idle and can take an exclusive one
             else:
                 while self._queue and len(slot.busy) < IN_FLIGHT:
                     slot.send(self._queue.popleft())
@@ -201,7 +207,7 @@ class Scheduler:
             self._exclusive.appendleft(work)
 
     def _failed(self, work: Work, error: RayTaskError) -> Iterator[Event]:
-        """The chunk raised; the actor lives."""
+        """A chunk raised; its actor lives."""
         if (stop := fatal(error)) is not None:
             raise stop from None
         if work.probing is not None:
@@ -215,7 +221,7 @@ class Scheduler:
             yield ChunkGivenUp(chunk.shard_id, chunk.number, chunk.count, cause_text(error))
 
     def _take_back(self, death: Death) -> Iterator[Event]:
-        """The chunks of an actor that is gone are the next to be handed out."""
+        """Put the chunks of a dead actor at the front of the queue."""
         for work in death.chunks:
             (self._exclusive if work.exclusive else self._queue).appendleft(work)
         yield death.event

@@ -1,4 +1,4 @@
-"""How many actors of which size."""
+"""How many actors there are, and of what size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ _CPUS_OF_A_CPU_ACTOR = 4
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """``minimum`` to ``maximum`` actors of ``cpus`` and ``gpus`` each."""
+    """How many actors there may be, and what each of them takes.
+
+    Attributes:
+        minimum: actors to begin with.
+        maximum: actors at most.
+        cpus: per actor.
+        gpus: per actor; may be a fraction.
+    """
 
     minimum: int
     maximum: int
@@ -39,7 +46,10 @@ class PoolSize:
 def size_pool(config: LabelConfig, nodes: Sequence[Resources]) -> PoolSize:
     """The pool for a config on a cluster of ``nodes``.
 
-    On GPU nodes the node's CPUs are shared by its GPUs: decoding is what a GPU waits for.
+    On GPU nodes the GPUs share the node's CPUs: decoding is what a GPU waits for.
+
+    Raises:
+        UserError: no actor fits on this machine, and it is the only one.
     """
     gpus = _gpus_per_actor(config, nodes)
     cpus = config.cpus_per_actor or _cpus_per_actor(gpus, nodes)
@@ -53,7 +63,7 @@ def size_pool(config: LabelConfig, nodes: Sequence[Resources]) -> PoolSize:
 
 
 def config_on_actor(config: LabelConfig, size: PoolSize) -> LabelConfig:
-    """An actor that was given no GPU must not take one that it happens to see."""
+    """The config for actors: without a GPU of its own, an actor must not use one it sees."""
     return replace(config, device="cpu") if size.gpus == 0 else config
 
 

@@ -1,4 +1,4 @@
-"""Finds actors that live but get nowhere: a labeler that hangs, a call that never returns."""
+"""Finds actors that live but make no progress: a labeler that hangs, a call that never returns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _QUESTIONS = 4
 _RAREST = 30.0
 
 ChunkId = tuple[str, int]
+"""Shard id and number."""
 
 
 class Watchdog:
     """Asks every busy actor now and then how far its chunks are.
 
     An actor that does not answer, because its process is stopped or something holds the
-    interpreter's lock, gets nowhere either.
+    interpreter's lock, makes no progress either.
 
     Args:
         limit: seconds without a step after which a chunk counts as stalled; 0: never.

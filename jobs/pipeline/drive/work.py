@@ -9,16 +9,23 @@ from jobs.pipeline.label.actor import ActorInfo, ChunkResult
 from jobs.pipeline.record.orders import ChunkOrder
 
 MOST_DEATHS = 2
+"""Deaths of actors after which a chunk is tried one image at a time."""
 MOST_ERRORS = 3
+"""Times that a chunk may raise before it is given up."""
 MOST_ROUNDS = 2
+"""Times that all images of a chunk are tried one by one."""
 
 
 @dataclass(slots=True)
 class Isolation:
-    """A chunk that killed two actors, on its way through one image at a time.
+    """The state of a chunk that is tried one image at a time, because it killed two actors.
 
-    ``position`` is the image being tried; a death makes it one of the ``crashed``. When all have
-    been tried, the chunk is labelled without the crashed ones.
+    When all images have been tried, the chunk is labelled without the crashed ones.
+
+    Attributes:
+        position: the image being tried; a death adds it to ``crashed``.
+        rounds: how often all have been tried and the chunk still killed an actor.
+        crashed: positions of the images that killed an actor.
     """
 
     position: int = 0
@@ -28,7 +35,14 @@ class Isolation:
 
 @dataclass(slots=True, eq=False)
 class Work:
-    """A chunk still to be committed."""
+    """A chunk still to be committed.
+
+    Attributes:
+        order: what to do.
+        deaths: actors that died with it and may have died of it.
+        errors: times that it raised.
+        isolation: set once it is tried one image at a time.
+    """
 
     order: ChunkOrder
     deaths: int = 0
@@ -37,8 +51,10 @@ class Work:
 
     @property
     def exclusive(self) -> bool:
-        """A chunk that was there when an actor died gets an actor for itself, so that the next
-        death is its own and not its neighbour's."""
+        """Whether it gets an actor of its own, because an actor died with it.
+
+        The next death is then its own and not its neighbour's.
+        """
         return self.deaths > 0
 
     @property
@@ -48,11 +64,13 @@ class Work:
         return state.position if state and state.position < self.order.chunk.count else None
 
     def current_order(self) -> ChunkOrder:
+        """The order, without the images that are known to crash."""
         if self.isolation is None:
             return self.order
         return replace(self.order, crashed=frozenset(self.isolation.crashed), careful=True)
 
     def survived_probe(self) -> None:
+        """The image that was tried alone did not kill the actor: go on to the next."""
         self._advance()
 
     def died(self) -> None:
@@ -68,7 +86,7 @@ class Work:
             self._died_without_culprit(self.isolation)
 
     def _died_without_culprit(self, state: Isolation) -> None:
-        """Each image alone is survived, all together are not: try again, then give them all up."""
+        """Each image alone is survived, all together are not: try again, then give up on all."""
         state.rounds += 1
         if state.rounds < MOST_ROUNDS:
             state.position = -1
@@ -86,17 +104,30 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class ShardPlanned:
+    """A shard was listed."""
+
     plan: PendingShard
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkDone:
+    """A chunk was committed, or had been before."""
+
     result: ChunkResult
     actor: ActorInfo
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkGivenUp:
+    """A chunk raised too often; the same command tries it again.
+
+    Attributes:
+        shard_id: names the chunk, together with ``number``.
+        number: counts from 0 within the shard.
+        images: in the chunk.
+        reason: what it raised last.
+    """
+
     shard_id: str
     number: int
     images: int
@@ -105,6 +136,14 @@ class ChunkGivenUp:
 
 @dataclass(frozen=True, slots=True)
 class ActorDied:
+    """An actor is gone.
+
+    Attributes:
+        actor: None if it died before it was ready.
+        reason: one line for a person.
+        node_died: whether its whole node is gone.
+    """
+
     actor: ActorInfo | None
     reason: str
     node_died: bool
@@ -119,7 +158,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Nothing happened, or all that did has been told; for displays."""
+    """The state after a round of the scheduler, for displays.
+
+    Attributes:
+        actors_ready: that can be given work.
+        actors_wanted: including those that are starting.
+        chunks_queued: that no actor has.
+        chunks_in_flight: that actors are working on.
+    """
 
     actors_ready: int
     actors_wanted: int
