@@ -1,8 +1,8 @@
 """Many small part files into few large ones: the plan, and each large file of it.
 
-Rows are sorted by shard, key and rank, and are otherwise what they were. Shards that are small go
-together into one file; a shard that is larger than a file is sorted by its keys alone and then cut,
-so that no more than one file's rows are ever held.
+Rows are sorted by shard, key and rank, and are otherwise unchanged. Small shards go together into
+one file; a shard that is larger than a file is sorted by its keys alone and then cut, so that no
+more than one file's rows are ever held in memory.
 """
 
 from __future__ import annotations
@@ -34,14 +34,20 @@ from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
 ROWS_PER_GROUP = 8192
-"""About 30 MB: a reader's unit of work, and of what it can leave out."""
+"""About 30 MB: what a reader reads, or skips, at once."""
 _SORTED_BY = ("shard", "key", "face_index")
 _ORDER = [(name, "ascending") for name in _SORTED_BY]
 
 
 @dataclass(frozen=True, slots=True)
 class ShardParts:
-    """The part files of one shard and the rows in them."""
+    """The part files of one shard.
+
+    Attributes:
+        shard: its id.
+        parts: names of its part files, in order.
+        rows: in all of them.
+    """
 
     shard: str
     parts: tuple[str, ...]
@@ -50,7 +56,14 @@ class ShardParts:
 
 @dataclass(frozen=True, slots=True)
 class LargeFile:
-    """One file of a compaction: whole shards, or piece ``piece`` of ``pieces`` of one shard."""
+    """One file of a compaction: whole shards, or a piece of one shard.
+
+    Attributes:
+        rel: its name.
+        shards: whose rows it holds; a single one if there are several pieces.
+        piece: which piece of the shard, from 0.
+        pieces: how many files the shard is cut into.
+    """
 
     rel: str
     shards: tuple[ShardParts, ...]
@@ -60,7 +73,13 @@ class LargeFile:
 
 @dataclass(frozen=True)
 class CompactionPlan:
-    """``digest`` is of the part files as they are now; a plan for others is another plan."""
+    """Which rows go where.
+
+    Attributes:
+        files: the large files.
+        digest: identifies the part files as they are now, and the plan made for them.
+        rows: in all files.
+    """
 
     files: tuple[LargeFile, ...]
     digest: str
@@ -68,7 +87,12 @@ class CompactionPlan:
 
 
 def make_plan(run: LabelledRun, rows_per_file: int) -> CompactionPlan:
-    """Which rows go where. Reads every part's footer; a small request each."""
+    """Plan the files of a compaction; reads the footer of every part file, a small request each.
+
+    Raises:
+        UnreadableError: a part file is damaged.
+        StoreError: one is gone, or the storage failed.
+    """
     shards = _shards(run)
     groups = list(_groups(shards, rows_per_file))
     width = max(5, len(str(len(groups))))
@@ -86,7 +110,8 @@ def compacted(store: Store, file: LargeFile) -> pa.Table:
     """The rows of one large file, in order, with its metadata.
 
     Raises:
-        StoreError: a part file is gone, or the storage failed.
+        UnreadableError: a part file is damaged.
+        StoreError: one is gone, or the storage failed.
     """
     if file.pieces > 1:
         tables = _piece(store, file)
@@ -97,7 +122,7 @@ def compacted(store: Store, file: LargeFile) -> pa.Table:
 
 
 def merged(values: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """What several parts were computed with, by name: all that occurs, separated by commas."""
+    """What several parts were computed with: by name, all values, separated by commas."""
     found: dict[str, set[str]] = {}
     for value in values:
         for name, text in value.items():
@@ -106,8 +131,10 @@ def merged(values: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def encode(table: pa.Table) -> memoryview:
-    """One large file, in row groups and with a page index, so that readers skip what a filter
-    excludes."""
+    """The bytes of one large file.
+
+    It has row groups and a page index, so that readers skip what a filter excludes.
+    """
     return encode_part(table, rows_per_group=ROWS_PER_GROUP, order=_SORTED_BY)
 
 
@@ -145,7 +172,13 @@ def _groups(shards: Sequence[ShardParts], most: int) -> Iterator[tuple[Any, ...]
 
 @dataclass(frozen=True)
 class _ShardOrder:
-    """A sorted shard without its rows: sorted place -> part and row there."""
+    """The sorted rows of a shard, by reference.
+
+    Attributes:
+        part_of: (rows,) which part file the row is in.
+        row_of: (rows,) which row of that file it is.
+        keys: (rows,) its key.
+    """
 
     part_of: NDArray[np.int64]
     row_of: NDArray[np.int64]
@@ -154,10 +187,10 @@ class _ShardOrder:
 
 @lru_cache(maxsize=1)
 def _shard_order(store: Store, shard: ShardParts) -> _ShardOrder:
-    """Kept for the shard's next piece."""
+    """Cached, because the shard's next piece needs it again."""
     tables = [read_part(store, part, _SORTED_BY) for part in shard.parts]
     joined = pa.concat_tables(tables)
-    order = pc.sort_indices(joined, sort_keys=_ORDER).to_numpy()
+    order = pc.sort_indices(joined, sort_keys=_ORDER).to_numpy()  # (rows,)
     part_of = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     row_of = np.concatenate([np.arange(table.num_rows) for table in tables])
     return _ShardOrder(part_of[order], row_of[order], joined["key"].take(order))
@@ -173,12 +206,12 @@ def _piece(store: Store, file: LargeFile) -> list[pa.Table]:
         read_part(store, shard.parts[number]).take(row_of[part_of == number])
         for number in np.unique(part_of)
     ]
-    # Where one image fills several pieces, some are left empty.
+    # A piece is empty where one image fills several of them.
     return tables or [read_part(store, shard.parts[0]).slice(0, 0)]
 
 
 def _bounds(keys: pa.ChunkedArray, piece: int, pieces: int) -> tuple[int, int]:
-    """The piece's rows: even shares, each moved on to where the next image begins."""
+    """The rows of a piece: even shares, each moved on to where the next image begins."""
 
     def start_of(number: int) -> int:
         place = len(keys) * number // pieces
@@ -194,7 +227,7 @@ def _read_all(store: Store, parts: Sequence[str]) -> list[pa.Table]:
 
 
 def _metadata(tables: Sequence[pa.Table], table: pa.Table) -> dict[bytes, bytes]:
-    """Of the first part, with counts of these rows; a chunk is no longer what this is."""
+    """The first part's, with the counts of these rows and without its chunk."""
     about = read_metadata(table.schema)
     about.pop("chunk", None)
     about["format"] = FORMAT_VERSION

@@ -34,14 +34,16 @@ _SCHEME = "run://"
 _PATTERN = re.compile(r"[*?\[\]{}]")
 
 BATCH_ROWS = 8192
+"""Rows of a result fetched at once."""
 
 QUALITY_AT_ZERO = 0.2
-"""``quality_points`` from which on ``quality`` is 0; 0.02 to 0.04 is what good labels have."""
+"""Where ``quality`` reaches 0, in ``quality_points``; good labels have 0.02 to 0.04."""
 
 IMAGE_COLUMNS = (
     "image_id", "shard", "key", "image_width", "image_height", "image_sha256", "status", "error",
     "n_faces",
 )  # fmt: skip
+"""Columns that describe the image, equal in all its rows."""
 
 VIEWS = {
     "faces": "labelled faces, one row each, with the derived column quality",
@@ -49,6 +51,7 @@ VIEWS = {
     "rows": "everything that is committed as it is, with the part file it is in",
     "parts": "the face parts: label, name and bit",
 }
+"""The views, with what they hold."""
 
 MACROS = {
     "landmark(points, i)": "point i (from 0) of a landmark column, as {x, y}",
@@ -59,6 +62,7 @@ MACROS = {
     "part_area(seg_visible, part)": "crop pixels where a part is visible",
     "part_area_full(seg, part)": "crop pixels a part covers, occlusion ignored",
 }
+"""The macros, with what they return."""
 
 _MACRO_SQL = """
 CREATE MACRO landmark(points, i) AS CASE WHEN points IS NULL THEN NULL ELSE
@@ -79,6 +83,10 @@ class Database:
     Args:
         run: its committed parts; what is committed later is not seen.
 
+    Attributes:
+        duckdb: the module.
+        connection: the connection that has the views.
+
     Raises:
         UnavailableError: DuckDB is not installed.
     """
@@ -96,10 +104,10 @@ class Database:
 
     @contextmanager
     def batches(self, sql: str) -> Iterator[pa.RecordBatchReader]:
-        """The result of (the last of) the statements, computed while it is fetched.
+        """The result of the last of the statements, computed while it is fetched.
 
         Raises:
-            UserError: DuckDB refused the statement; its message says where.
+            UserError: DuckDB refused a statement; its message says where.
             StoreError: a part file could not be read.
         """
         self._files.error = None
@@ -112,7 +120,7 @@ class Database:
             yield to_reader(BATCH_ROWS)
         except (self.duckdb.Error, pa.ArrowException, OSError) as error:
             if isinstance(error, BrokenPipeError):
-                raise  # not of the database: whoever was reading the result has gone
+                raise  # not the database's: whoever was reading the result has gone
             raise self._meaning(error) from None
 
     def table(self, sql: str) -> pa.Table:
@@ -121,6 +129,7 @@ class Database:
             return reader.read_all()
 
     def close(self) -> None:
+        """Close the connection."""
         self.connection.close()
 
     def __enter__(self) -> Database:
@@ -130,10 +139,10 @@ class Database:
         self.close()
 
     def _meaning(self, error: Exception) -> UserError:
-        """The storage's own error where there was one; DuckDB's message otherwise.
+        """The storage's own error where there was one, else DuckDB's message.
 
-        DuckDB names neither a file that is gone nor one whose pages are damaged, for which it has
-        no kind of error but the base of all: then the part files are looked through for it.
+        DuckDB names neither a file that is gone nor one whose pages are damaged, and raises its
+        base class for the latter: then the part files are searched for the culprit.
         """
         store = self._run.store
         if self._files.error is None and isinstance(error, self.duckdb.IOException):
@@ -157,7 +166,7 @@ class Database:
             # No code from the network.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
-            # What does not fit into memory goes here, not into the current folder.
+            # Spill what does not fit into memory here, not into the current folder.
             "temp_directory": f"{tempfile.gettempdir()}/tddfa3-query-{os.getpid()}",
             "enable_progress_bar": False,
         }
@@ -184,7 +193,7 @@ class Database:
         )
 
     def _prefix(self, store: Store) -> str:
-        """Local files are opened by DuckDB itself, which is quicker."""
+        """What precedes a part's name in SQL. DuckDB opens local files itself, which is faster."""
         local = store.kind == "local" and not _PATTERN.search(store.url)
         return f"{store.url.rstrip('/')}/" if local else _SCHEME
 
@@ -231,7 +240,7 @@ class Database:
 
 
 class _StoreFiles(fsspec.AbstractFileSystem):
-    """A store as DuckDB wants to see files; ``error`` keeps what DuckDB can only retell as text."""
+    """A store as DuckDB wants to see files; ``error`` keeps what DuckDB passes on only as text."""
 
     protocol = "run"
     cachable = False
@@ -251,11 +260,11 @@ class _StoreFiles(fsspec.AbstractFileSystem):
         return {"name": name, "size": size, "type": "file"}
 
     def modified(self, path: str) -> datetime.datetime:
-        """Part files are never changed while they are read."""
+        """A constant: part files are never changed while they are read."""
         return datetime.datetime.fromtimestamp(0, datetime.timezone.utc)
 
     def glob(self, path: str, maxdepth: int | None = None, **kwargs: Any) -> list[str]:
-        """DuckDB is given whole names only."""
+        """The path itself: DuckDB is given whole names only."""
         return [path]
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> _StoreFile:
@@ -284,13 +293,13 @@ def _areas(pngs: pa.Array, parts: pa.Array, label_of: dict[str, int], where: Any
             continue
         if part not in label_of:
             raise ValueError(f"no part {part!r}; there are {', '.join(label_of)}")
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)  # (H, W)
         areas.append(int(np.count_nonzero(where(pixels, label_of[part]))))
     return pa.array(areas, pa.int32())
 
 
 def _typed(field: pa.Field, length: int | None) -> str:
-    """The column as DuckDB should show it: lists of one length are its arrays."""
+    """The column as DuckDB should show it: lists of one length become its arrays."""
     if length is None:
         return f'"{field.name}"'
     element = {"float": "FLOAT", "double": "DOUBLE", "bool": "BOOLEAN"}[str(field.type.value_type)]

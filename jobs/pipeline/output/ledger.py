@@ -21,8 +21,10 @@ class ShardLedger:
     """One shard of the run.
 
     Attributes:
-        chunks: that there will be.
-        parts: part files that are there, by name.
+        layout: names of the run's files.
+        index: the shard's list of images.
+        chunks: all that there will be.
+        parts: part files that exist, by name.
         error: why the shard could not be listed to its end, or None.
     """
 
@@ -34,14 +36,17 @@ class ShardLedger:
 
     @property
     def id(self) -> str:
+        """The shard's id."""
         return self.index.shard.id
 
     @property
     def images(self) -> int:
+        """How many of its images belong to the run."""
         return sum(chunk.count for chunk in self.chunks)
 
     @property
     def missing(self) -> list[Chunk]:
+        """Chunks without a part file."""
         return [chunk for chunk in self.chunks if self.layout.part(chunk) not in self.parts]
 
     @property
@@ -53,10 +58,10 @@ class ShardLedger:
 
 
 def ledgers(run: LabelledRun) -> Iterator[ShardLedger]:
-    """Of every shard that has been listed, in the order in which a run takes them.
+    """A ledger for every shard that has been listed, in the order in which a run takes them.
 
     Raises:
-        UserError: the output has no manifest, which tells what it should hold.
+        UserError: the output has no manifest, which says what it should hold.
     """
     if run.manifest is None:
         raise UserError(f"{run.store.url}: no run there ({MANIFEST} is missing)")
@@ -78,7 +83,13 @@ def ledgers(run: LabelledRun) -> Iterator[ShardLedger]:
 
 
 def shards_not_listed(run: LabelledRun, listed: int, images: int) -> int:
-    """Shards of the input of which nothing is known yet, with ``listed`` of ``images`` known."""
+    """How many shards of the input nothing is known about yet.
+
+    Args:
+        run: the output.
+        listed: shards that are known.
+        images: in those shards; a run with ``--limit`` may need no more.
+    """
     if run.manifest is None:
         return 0
     limit = run.manifest["config"]["limit"]
@@ -100,7 +111,7 @@ def footers(run: LabelledRun, shard: ShardLedger) -> Iterator[dict[str, Any] | U
 
 
 def _shard_ids(store: Store) -> list[str]:
-    """In the order in which a run takes them; file names, where escaped, sort otherwise."""
+    """Sorted by id, as a run takes them; escaped file names sort differently."""
 
     def read(entry: Entry) -> str:
         metadata = read_schema(store, entry.rel, entry.size).metadata

@@ -1,5 +1,8 @@
-"""Proving an output: every image that was listed has its rows, once; every object is what its row
-says; nothing else is there."""
+"""Proof that an output is complete and consistent.
+
+Every image that was listed has its rows, once; every object is what its row says; there is nothing
+else.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,20 @@ _ROW_COLUMNS = ["image_id", "shard", "key", "status", "n_faces", "face_index"]
 
 @dataclass
 class Proof:
-    """What was found. ``problems`` contradict the invariant; ``missing`` is only not done yet.
+    """What was found.
 
-    ``unreadable`` part files are there, and nothing is known of their rows; so no file that a row
-    of theirs may name is taken for an orphan.
+    Attributes:
+        images_listed: in the indexes.
+        images: with rows.
+        faces: with rows.
+        statuses: images with rows, by status.
+        parts: part files that chunks have.
+        objects: meshes, textures and overlays that rows name.
+        missing: part files that are not written yet.
+        unreadable: part files whose rows cannot be read; what these may name is no orphan.
+        shard_errors: shards that could not be listed in full.
+        orphans: files that no row and no chunk accounts for.
+        problems: contradictions between rows, indexes and files.
     """
 
     images_listed: int = 0
@@ -45,25 +58,28 @@ class Proof:
 
     @property
     def ok(self) -> int:
+        """Images with labels."""
         return self.statuses["ok"]
 
     @property
     def no_face(self) -> int:
+        """Images without a face."""
         return self.statuses["no_face"]
 
     @property
     def failed(self) -> int:
+        """Images whose status is a failure."""
         return sum(n for status, n in self.statuses.items() if status not in OK_STATUSES)
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Everything as JSON values, the sums included."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         sums = {"ok": self.ok, "no_face": self.no_face, "failed": self.failed}
         return {**values, "statuses": dict(self.statuses), **sums, "proved": self.proved}
 
     @property
     def proved(self) -> bool:
-        """Images in = ok + no_face + failed, and nothing speaks against it."""
+        """Whether images in = ok + no_face + failed, and nothing contradicts it."""
         balanced = self.images_listed == self.ok + self.no_face + self.failed
         return balanced and not (self.problems or self.missing or self.unreadable)
 
@@ -76,7 +92,15 @@ class _Reference:
 
 
 class Prover:
-    """Adds shard after shard to a :class:`Proof`; memory is bounded by the largest shard."""
+    """Adds shard after shard to a :class:`Proof`; memory is bounded by the largest shard.
+
+    Args:
+        store: the output.
+        digests: read every object and compare its digest; False: compare sizes only.
+
+    Attributes:
+        proof: what has been found so far.
+    """
 
     def __init__(self, store: Store, *, digests: bool = True) -> None:
         self._store, self._digests = store, digests
@@ -84,6 +108,7 @@ class Prover:
         self._folders: set[str] = set()
 
     def add(self, shard: ShardLedger) -> None:
+        """Check one shard: its part files, their rows, and the files that the rows name."""
         proof = self.proof
         proof.images_listed += shard.images
         if shard.error is not None:
@@ -102,7 +127,7 @@ class Prover:
             self._find_orphans(shard, referenced)
 
     def finish(self) -> Proof:
-        """After the last shard: what lies in folders that belong to none of them."""
+        """After the last shard: find files in folders that belong to no shard."""
         for top in (ANNOTATIONS, *OBJECT_FOLDERS):
             for entry in self._store.list(top):
                 if entry.rel.rpartition("/")[0] not in self._folders:
@@ -160,8 +185,11 @@ class Prover:
             yield f"{reference.rel}: its digest is not the one in its row"
 
     def _find_orphans(self, shard: ShardLedger, referenced: set[str]) -> None:
-        """What no row names. Only of a shard that is committed and read in full: until then files
-        may belong to rows that are still to come, or that cannot be read."""
+        """Find files of the shard that no row names.
+
+        Call it only when all its rows are committed and were read: until then files may belong to
+        rows that are still to come, or that cannot be read.
+        """
         for folder in shard.layout.objects(shard.id):
             for entry in self._store.list(folder, recursive=False):
                 if entry.rel not in referenced:
@@ -181,7 +209,7 @@ class _Checked:
 def row_problems(
     rows: Sequence[Mapping[str, Any]], shard_id: str, keys: Sequence[str]
 ) -> Iterator[str]:
-    """How the rows of a part contradict the chunk's list of images."""
+    """How the rows of a part contradict the chunk's list of images, which is ``keys``."""
     by_key: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         by_key.setdefault(row["key"], []).append(row)

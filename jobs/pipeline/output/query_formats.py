@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.table import Table
 
 MOST_TABLE_ROWS = 1000
-"""A terminal is no place for more; the count of the rest is told."""
+"""Most rows printed on a terminal; the rest is only counted."""
 _MOST_LIST_ITEMS = 6
 _MOST_BYTES_SHOWN = 8
 
 
 def print_table(batches: pa.RecordBatchReader) -> None:
-    """A table with as many rows as a person reads, and the number of the rest."""
+    """Print a table with as many rows as a person reads, and the number of the rest."""
     width = None if sys.stdout.isatty() else 10_000
     console = Console(width=width, highlight=False)
     names = batches.schema.names
@@ -40,7 +40,7 @@ def print_table(batches: pa.RecordBatchReader) -> None:
     for batch in batches:
         shown = batch.slice(0, max(0, MOST_TABLE_ROWS - total))
         for row in shown.to_pylist():
-            # As a Text-like plain string: brackets in values are no markup.
+            # Escaped, because rich takes brackets for markup.
             table.add_row(*(_escaped(_cell(row[name])) for name in names))
         total += batch.num_rows
     console.print(table)
@@ -49,7 +49,7 @@ def print_table(batches: pa.RecordBatchReader) -> None:
 
 
 def write_csv(batches: pa.RecordBatchReader, sink: IO[bytes]) -> int:
-    """RFC 4180 with a header; lists and structs are JSON."""
+    """Write RFC 4180 with a header; lists and structs are JSON. Returns the number of rows."""
     text = io.TextIOWrapper(sink, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
     writer.writerow(batches.schema.names)
@@ -64,7 +64,7 @@ def write_csv(batches: pa.RecordBatchReader, sink: IO[bytes]) -> int:
 
 
 def write_json(batches: pa.RecordBatchReader, sink: IO[bytes]) -> int:
-    """One array of objects, an object a line."""
+    """Write one array of objects, an object a line. Returns the number of rows."""
     rows = 0
     for row in _rows(batches):
         sink.write(b"[\n" if rows == 0 else b",\n")
@@ -75,7 +75,11 @@ def write_json(batches: pa.RecordBatchReader, sink: IO[bytes]) -> int:
 
 
 def write_parquet(batches: pa.RecordBatchReader, sink: IO[bytes]) -> int:
-    """With Parquet's types alone, as part files have them: arrays are lists there."""
+    """Write Parquet's types alone, as part files have them: arrays become lists.
+
+    Returns:
+        The number of rows.
+    """
     rows = 0
     with pq.ParquetWriter(sink, batches.schema, compression="zstd", store_schema=False) as writer:
         for batch in batches:
@@ -85,7 +89,7 @@ def write_parquet(batches: pa.RecordBatchReader, sink: IO[bytes]) -> int:
 
 
 def write_arrow(batches: pa.RecordBatchReader, sink: IO[bytes]) -> int:
-    """Arrow's IPC stream."""
+    """Write Arrow's IPC stream. Returns the number of rows."""
     rows = 0
     with pa.ipc.new_stream(sink, batches.schema) as writer:
         for batch in batches:
@@ -100,6 +104,7 @@ WRITERS: dict[str, Callable[[pa.RecordBatchReader, IO[bytes]], int]] = {
     "parquet": write_parquet,
     "arrow": write_arrow,
 }
+"""By the name of ``--format``; each returns the number of rows written."""
 
 
 def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
@@ -108,12 +113,12 @@ def _rows(batches: Iterable[pa.RecordBatch]) -> Iterator[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no word for: bytes as base64, times and decimals as text."""
+    """A value that JSON cannot express: bytes as base64, times and decimals as text."""
     return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(value)
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinity, for which JSON has no word either, as null."""
+    """The value with null for NaN and infinity, which JSON cannot express either."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):

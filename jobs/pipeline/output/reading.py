@@ -1,7 +1,7 @@
 """Reading an output: what is committed, what it says about itself, and whether more is to come.
 
 Readers need nothing but the part files: their existence is the commit. The manifest and the kept
-indexes only tell how many there will be.
+indexes only say how many there will be.
 """
 
 from __future__ import annotations
@@ -37,15 +37,21 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 _SUFFIX = ".parquet"
 _PARALLEL = 16
-# One small request per shard tells whether its chunks are all there; with more shards than this
-# it would take longer than the query that follows.
 MOST_SHARDS_COUNTED = 2000
+"""Most shards whose chunks are counted, at one small request per shard: for more of them, that
+would take longer than the query that follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """Committed part files against those that there will be; ``parts_expected`` is None where
-    counting would take too long."""
+    """Committed part files against those that there will be.
+
+    Attributes:
+        shards_listed: shards whose number of chunks is known.
+        shards: of the input.
+        parts: part files that are committed.
+        parts_expected: None where counting them would take too long.
+    """
 
     shards_listed: int
     shards: int
@@ -54,6 +60,7 @@ class Completeness:
 
     @property
     def finished(self) -> bool:
+        """Whether nothing more is to come, as far as it is known."""
         if self.shards_listed < self.shards:
             return False
         return self.parts_expected is None or self.parts >= self.parts_expected
@@ -66,7 +73,14 @@ class Completeness:
 
 @dataclass
 class Counts:
-    """Sums of what part files say about themselves."""
+    """Sums of what part files say about themselves.
+
+    Attributes:
+        images: in all.
+        faces: labelled.
+        statuses: images by status.
+        shard_errors: shards that could not be read in full.
+    """
 
     images: int = 0
     faces: int = 0
@@ -74,7 +88,7 @@ class Counts:
     shard_errors: int = 0
 
     def add(self, about: Mapping[str, Any]) -> None:
-        """``about``: what one part file says about itself."""
+        """Add what one part file says about itself (``about``)."""
         counts = about["counts"]
         self.images += counts["images"]
         self.faces += counts["faces"]
@@ -86,7 +100,9 @@ class LabelledRun:
     """An output of the label job, finished or still growing, or a compaction of one.
 
     Attributes:
+        store: the output.
         manifest: None for a folder that holds part files alone.
+        layout: names of the files in it.
 
     Raises:
         UserError: there is no output of the label job at ``url``.
@@ -107,13 +123,15 @@ class LabelledRun:
 
     @cached_property
     def parts(self) -> tuple[Entry, ...]:
-        """All part files, as they are when this is first asked for; later ones are not seen."""
+        """All part files that exist when this is first read; later ones are not seen."""
         return tuple(e for e in self.store.list(ANNOTATIONS) if e.rel.endswith(_SUFFIX))
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of all parts, with the first one's metadata; that of an empty table of
-        the run's assets while nothing is committed."""
+        """The Arrow schema of all parts, with the first one's metadata.
+
+        While nothing is committed, it is made from the manifest.
+        """
         if not self.parts:
             return LabelSchema(self.facts, self._kept("fingerprint", ""), self.versions).arrow()
         first = self.parts[0]
@@ -131,11 +149,12 @@ class LabelledRun:
 
     @property
     def versions(self) -> dict[str, str]:
+        """Versions of the packages that the labels were computed with, from the manifest."""
         return self._kept("versions", {})
 
     @cached_property
     def facts(self) -> AssetFacts:
-        """Of the assets the run was labelled with, as the manifest tells."""
+        """The assets that the run was labelled with, from the manifest."""
         assets = self._kept("assets", {})
         return AssetFacts(
             name=assets.get("name", ""),
@@ -149,7 +168,7 @@ class LabelledRun:
 
     @cached_property
     def superseded(self) -> tuple[str, ...]:
-        """Shards whose content was replaced during the run; their rows stay, readers skip them."""
+        """Shards whose content was replaced during the run; readers skip their rows."""
         marks = self.store.list(SUPERSEDED)
         return tuple(sorted(json.loads(self.store.read(mark.rel))["shard"] for mark in marks))
 
@@ -163,11 +182,11 @@ class LabelledRun:
         return read_about(self.store, part.rel, part.size)
 
     def footers(self) -> Iterator[dict[str, Any]]:
-        """:meth:`about_part` of all, in the order of ``parts``."""
+        """:meth:`about_part` of every part, in the order of ``parts``."""
         return in_parallel(self.about_part, self.parts)
 
     def completeness(self) -> Completeness | None:
-        """How much is committed; None where nothing tells how much there will be."""
+        """How much is committed; None if it is unknown how much there will be."""
         compaction = self.store.read_or_none(COMPACTION)
         if compaction is not None:
             expected = len(json.loads(compaction)["files"])
@@ -185,7 +204,7 @@ class LabelledRun:
         return Completeness(len(indexes), shards, len(self.parts), self._expected(indexes))
 
     def _expected(self, indexes: Sequence[Entry]) -> int:
-        """Part files there will be: one per chunk, one per shard that could not be read in full."""
+        """How many part files there will be: one per chunk and one per broken shard."""
         schemas = in_parallel(lambda e: read_schema(self.store, e.rel, e.size), indexes)
         kept = [json.loads(schema.metadata[INDEX_KEY]) for schema in schemas]
         return sum(len(index["chunks"]) + (index["error"] is not None) for index in kept)
@@ -195,13 +214,13 @@ class LabelledRun:
 
 
 def in_parallel(call: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
-    """``call`` of every item, in their order, by threads: reading waits for storage."""
+    """``call`` of every item, in order, in threads that wait for storage."""
     with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="reading") as pool:
         yield from pool.map(call, items)
 
 
 def say_if_unfinished(run: LabelledRun) -> None:
-    """One line on stderr when more is still to come."""
+    """Print one line on stderr when more is still to come."""
     so_far = run.completeness()
     if so_far is not None and not so_far.finished:
         note = f"the run is not finished ({so_far}); this is what is committed"

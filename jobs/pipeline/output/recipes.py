@@ -1,7 +1,7 @@
 """Labels as training libraries want them: a torch Dataset, and typed Hugging Face ``datasets``.
 
-Both read the part files of an output or a compaction, :func:`typed_faces` of a local one; other
-storage through ``load_dataset`` itself, as ``docs/recipes.md`` shows.
+:class:`FaceTensors` reads an output or a compaction anywhere, :func:`typed_faces` a local one; for
+other storage use ``load_dataset`` itself, as ``docs/recipes.md`` shows.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import datasets
 
 MASKS = ("seg", "seg_visible")
+"""Columns of label maps, as PNG."""
 _MATRICES = {"camera_K": 3, "camera_R": 3}
 
 
@@ -43,8 +44,8 @@ class FaceTensors(torch.utils.data.Dataset[dict[str, Tensor]]):
             null are left out.
 
     Raises:
-        UserError: there are no part files in ``folder``, one cannot be read, or a column is not
-            one of numbers.
+        UserError: there are no part files in ``folder``, one cannot be read, or a column does not
+            exist or does not hold numbers.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ def _committed(folder: str) -> LabelledRun:
 
 
 def shape_of(name: str, size: int) -> tuple[int, ...]:
-    """How many dimensions a list column of ``size`` numbers stands for."""
+    """The shape that the ``size`` numbers of a list column stand for."""
     if name in _MATRICES:
         return _MATRICES[name], size // _MATRICES[name]
     points = name.startswith(("points", "ldm")) and not name.endswith("_visible")
@@ -89,8 +90,9 @@ def shape_of(name: str, size: int) -> tuple[int, ...]:
 
 
 def typed_features(schema: pa.Schema) -> datasets.Features:
-    """Features of the columns for ``load_dataset(..., features=...)``: masks are images, the status
-    is a class label, lists have their lengths.
+    """Features of the columns for ``load_dataset(..., features=...)``.
+
+    Masks are images, the status is a class label, lists have their lengths.
 
     Args:
         schema: of a part file, with its metadata.
@@ -99,8 +101,8 @@ def typed_features(schema: pa.Schema) -> datasets.Features:
         UnavailableError: the library ``datasets`` is not installed.
     """
     library = _datasets()
-    # Left to itself, the library takes a feature for a column of exactly its Arrow type only, and
-    # in the file no list has a length.
+    # Left to itself, the library accepts a feature only for a column of exactly its Arrow type, and
+    # lists in the file have no fixed length.
     kept = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     features = library.Features.from_dict(kept)
     for name in MASKS:
@@ -110,9 +112,14 @@ def typed_features(schema: pa.Schema) -> datasets.Features:
 
 
 def typed_faces(folder: str) -> datasets.Dataset:
-    """All labelled faces, typed: masks as ``Image``, points and matrices as ``Array2D``, lists as
-    ``Sequence``, the status as ``ClassLabel``, and a column ``visible_parts`` with the parts that
-    are seen, as ``ClassLabel``. Columns that were not labelled are left out.
+    """All labelled faces, typed.
+
+    Masks are ``Image``, points and matrices ``Array2D``, other lists ``Sequence``, the status is a
+    ``ClassLabel``; the additional column ``visible_parts`` lists the parts that are visible, as
+    ``ClassLabel``. Columns that were not labelled are left out.
+
+    Args:
+        folder: a local output or compaction.
 
     Raises:
         UserError: there are no part files in ``folder``, or some of version 0.1.
@@ -175,7 +182,7 @@ def _in_memory(column: pa.ChunkedArray, name: str, length: int | None) -> Any:
     if length is not None:
         shape = shape_of(name, length)
         flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return flat.reshape(-1, *shape)
+        return flat.reshape(-1, *shape)  # (rows, *shape)
     return column.to_numpy()
 
 
