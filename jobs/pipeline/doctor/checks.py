@@ -1,6 +1,6 @@
-"""What a run needs of the machine it runs on, one question at a time, each with a remedy.
+"""What a run needs of its machine, storage and assets: one check per question, with a remedy.
 
-Every check returns an answer and never raises: a broken machine is what it is there to describe.
+:func:`guarded` turns what a check raises into an answer: describing broken machines is their job.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ Status = Literal["ok", "warning", "failed"]
 
 GIB = 2**30
 LEAST_MEMORY = 4 * GIB
+"""Bytes below which memory gets a warning."""
 LEAST_SHARED_MEMORY = GIB // 4
+"""Bytes below which /dev/shm gets a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,13 @@ def machine_checks(device: str, rasterizer: str) -> list[Check]:
 
 
 def check_python() -> Check:
-    """All machines of a Ray cluster need the same minor version."""
+    """The version: all machines of a Ray cluster need the same minor version."""
     version = ".".join(map(str, sys.version_info[:3]))
     return Check("python", "ok", f"{version}, {sys.executable}")
 
 
 def check_torch() -> Check:
+    """Whether PyTorch can be imported, and what it was built for."""
     import torch
     import torchvision
 
@@ -82,6 +85,7 @@ def check_torch() -> Check:
 
 
 def check_cuda(device: str) -> Check:
+    """Whether a GPU is seen and computes; ``device`` as jobs.label takes it."""
     import torch
 
     if device == "cpu":
@@ -105,6 +109,7 @@ def check_cuda(device: str) -> Check:
 
 
 def check_cpu_rasterizer() -> Check:
+    """Whether the CPU rasterizer draws a triangle."""
     name = "rasterizer cpu"
     if not draws_a_triangle("cpu", "cpu"):
         return Check(name, "failed", "draws a wrong triangle", "reinstall numba")
@@ -112,7 +117,7 @@ def check_cpu_rasterizer() -> Check:
 
 
 def check_nvdiffrast(device: str, rasterizer: str) -> Check:
-    """A context and one triangle, on the GPU."""
+    """Whether nvdiffrast makes a context and draws a triangle on the GPU."""
     import torch
 
     from tddfa3.errors import UnavailableError
@@ -134,7 +139,7 @@ def check_nvdiffrast(device: str, rasterizer: str) -> Check:
 
 
 def draws_a_triangle(choice: str, device: str) -> bool:
-    """Draws the lower left half of a 16 x 16 picture and looks at it."""
+    """Whether the lower left half of a 16 x 16 picture is drawn where it should be."""
     import torch
 
     from tddfa3.rasterize import build_rasterizer
@@ -145,7 +150,7 @@ def draws_a_triangle(choice: str, device: str) -> bool:
     tri = torch.tensor([[0, 1, 2]], dtype=torch.int32, device=device)
     drawn = rasterizer.rasterize(pos, tri, (16, 16))[0, :, :, 3].cpu()
     inside, outside = drawn[2, 2] == 1, drawn[13, 13] == 0
-    # 120 pixels lie below the diagonal, and each of its 16 may be drawn or not.
+    # 120 pixels lie below the diagonal; each of the 16 on it may be drawn or not.
     return bool(inside and outside and 120 <= int((drawn == 1).sum()) <= 136)
 
 
@@ -173,6 +178,7 @@ def _writable(folder: Path) -> bool:
 
 
 def check_memory() -> Check:
+    """Available memory, against what an actor takes."""
     total, available = memory_bytes()
     cpus = len(os.sched_getaffinity(0))
     found = f"{available / GIB:.1f} of {total / GIB:.1f} GiB available, {cpus} CPUs"
@@ -184,7 +190,12 @@ def check_memory() -> Check:
 def memory_bytes(
     proc: Path = Path("/proc"), cgroup: Path = Path("/sys/fs/cgroup")
 ) -> tuple[int, int]:
-    """Total and available memory, within the limits of the container that this runs in."""
+    """Total and available bytes, within the limits of the container that this runs in.
+
+    Args:
+        proc: the proc file system.
+        cgroup: of the container.
+    """
     kibibytes = dict(
         line.split(":", 1) for line in (proc / "meminfo").read_text().splitlines() if ":" in line
     )
@@ -207,7 +218,7 @@ def _number(path: Path) -> int | None:
 
 
 def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
-    """Ray's object store lies there; images do not pass through it, so little is enough."""
+    """Room for Ray's object store; images do not pass through it, so little is enough."""
     free = shutil.disk_usage(folder).free
     found = f"{free / GIB:.2f} GiB free in {folder}"
     if free < LEAST_SHARED_MEMORY:
@@ -217,7 +228,7 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Check:
 
 
 def check_assets(url: str, endpoint: str | None) -> Check:
-    """Reads every file of the bundle, or of this machine's copy of it, and compares its digest."""
+    """Whether every file of the bundle, or of this machine's copy of it, has its digest."""
     from jobs.pipeline.storage.asset_cache import local_bundle
     from tddfa3.assets.bundle import AssetBundle, file_sha256
 
@@ -245,7 +256,7 @@ _STORE_REMEDIES = {
 
 
 def check_output(url: str, endpoint: str | None) -> Check:
-    """Writes, lists, reads and deletes a small file, and tries to create it twice."""
+    """Whether OUTPUT can be written, created only once, listed, read and deleted."""
     try:
         Store.open(url, s3_endpoint=endpoint).check()
     except StoreError as error:
@@ -267,7 +278,7 @@ def check_input(url: str, endpoint: str | None) -> Check:
 
 
 def _first_of(url: str, endpoint: str | None) -> str | None:
-    """What ``url`` is or begins with, once a byte of it has been read."""
+    """What is at ``url``, a byte of which has been read; None for an empty folder."""
     try:
         store, name = locate(url, s3_endpoint=endpoint)
         size, _ = store.size_etag(name)

@@ -1,1 +1,1 @@
-"""From the labels of a run to files in the layouts that others read."""
+"""From the labels of a run to files in the layouts that other programs read."""

@@ -1,5 +1,8 @@
-"""Visible parts as one COCO file. Every batch leaves a fragment; the file is put together of them,
-so that an export that was stopped does none of it twice."""
+"""Visible parts as one COCO file.
+
+Every batch leaves a fragment, and the file is assembled from the fragments: an export that was
+stopped makes none of them twice.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,15 @@ from jobs.pipeline.storage.store import Store
 from tddfa3.images.rle import encode_label_map, rle_area
 
 COCO_FILE = "masks.coco.json"
+"""The assembled file."""
 
 
 def part_annotations(item: Item, part_names: Sequence[str]) -> list[dict[str, Any]]:
-    """COCO annotations of one face, one per part that is visible in the photograph."""
+    """COCO annotations of one face, one per part that is visible; empty if it has no mask."""
     labels = item.mask("seg_visible")
     if labels is None:
         return []
-    on_image = item.crop.labels_to_image(labels)
+    on_image = item.crop.labels_to_image(labels)  # (H, W)
     found = []
     for label, rle in enumerate(encode_label_map(on_image, len(part_names)), start=1):
         area = rle_area(rle)
@@ -34,7 +38,7 @@ def part_annotations(item: Item, part_names: Sequence[str]) -> list[dict[str, An
 
 
 def fragment(items: Iterable[Item], part_names: Sequence[str]) -> bytes:
-    """What one batch knows: JSON lines, one per face."""
+    """The annotations of one batch: JSON lines, one per face."""
     lines = []
     for item in items:
         row = item.row
@@ -45,7 +49,11 @@ def fragment(items: Iterable[Item], part_names: Sequence[str]) -> bytes:
 
 
 def merge(store: Store, fragments: Iterable[str], part_names: Sequence[str]) -> None:
-    """Puts the fragments together to ``masks.coco.json``, with numbers for images and parts."""
+    """Assemble ``masks.coco.json`` from fragments, numbering images and annotations from 1.
+
+    Raises:
+        StoreError: a fragment is gone, or the storage failed.
+    """
     numbers: dict[str, int] = {}
     count = 0
     with spooled(store, COCO_FILE) as file:
@@ -76,7 +84,7 @@ def _write_annotations(
 
 
 def _bounding_box(mask: NDArray[np.bool_]) -> list[int]:
-    """x, y, width, height."""
+    """x, y, width, height of an (H, W) mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     x, y = int(columns[0]), int(rows[0])
     return [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]

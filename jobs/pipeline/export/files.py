@@ -1,4 +1,4 @@
-"""One face as files: meshes, landmarks, masks, poses. What is in a file follows from the row."""
+"""One face as files: meshes, landmarks, masks, poses. A file's content follows from the row."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tddfa3.geometry.camera import pose_para
 from tddfa3.geometry.crop import CropTransform
 
 File = tuple[str, bytes]
+"""Name relative to DEST, or the kind of a sample's file, and content."""
 Floats = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
@@ -29,10 +30,11 @@ Labels = NDArray[np.uint8]
 class Item:
     """A face to be exported.
 
-    row: as Parquet has it, column by column.
-    name: what its files are called, without folder of the kind and suffix.
-    face: what was made again from the row, where that was needed.
-    photo: where it was needed.
+    Attributes:
+        row: as Parquet has it, column by column.
+        name: what its files are called, without the folder of the kind and the suffix.
+        face: what was made again from the row; None where that was not needed.
+        photo: None where it was not needed.
     """
 
     row: dict[str, Any]
@@ -42,6 +44,7 @@ class Item:
 
     @property
     def crop(self) -> CropTransform:
+        """The way between pixels of the image and of the crop."""
         return CropTransform.from_params(self.row["crop_params"])
 
     def landmarks(self, name: str) -> Floats | None:
@@ -52,13 +55,14 @@ class Item:
         return None if value is None else np.asarray(value, np.float32).reshape(-1, 2)
 
     def landmarks_visible(self, name: str) -> NDArray[np.bool_] | None:
+        """(N,) whether each landmark is visible; None if there is no such set."""
         if self.face is not None and name in self.face.landmarks_visible:
             return self.face.landmarks_visible[name]
         value = self.row.get(f"ldm{name}_visible")
         return None if value is None else np.asarray(value, np.bool_)
 
     def mask(self, name: str) -> Labels | None:
-        """ "seg" or "seg_visible", (224, 224)."""
+        """(224, 224) label map of the crop, "seg" or "seg_visible"; None if there is none."""
         made: Labels | None = None if self.face is None else getattr(self.face, name)
         if made is not None:
             return made
@@ -66,7 +70,7 @@ class Item:
 
 
 def face_files(config: ExportConfig, sets: Sequence[str], item: Item) -> Iterator[File]:
-    """The files of ``--layout files`` for one face: (name relative to DEST, content)."""
+    """The files of ``--layout files`` for one face."""
     if item.face is not None:
         several = len(config.mesh_sources) > 1
         for source, mesh in item.face.meshes.items():
@@ -78,6 +82,7 @@ def face_files(config: ExportConfig, sets: Sequence[str], item: Item) -> Iterato
         labels = item.mask("seg_visible")
         if labels is not None:
             on_image = config.mask_frame == "image"
+            # (H, W) of the photograph, or (224, 224).
             pixels = item.crop.labels_to_image(labels) if on_image else labels
             yield f"masks/{item.name}.png", png(pixels)
     if config.poses:
@@ -96,7 +101,7 @@ def _landmark_files(config: ExportConfig, sets: Sequence[str], item: Item) -> It
 
 
 def pts(points: Floats) -> bytes:
-    """300W's text format. Its pixels are counted from 1, as MATLAB does; ours from 0."""
+    """(N, 2) points in 300W's text format, whose pixels are counted from 1; ours from 0."""
     lines = [f"{x + 1:.6f} {y + 1:.6f}" for x, y in points.astype(np.float64)]
     head = ["version: 1", f"n_points: {len(points)}", "{"]
     return ("\n".join([*head, *lines, "}"]) + "\n").encode()
@@ -116,28 +121,30 @@ def landmark_json(item: Item, sets: Sequence[str]) -> bytes:
 
 
 def mat(item: Item) -> bytes:
-    """MATLAB 5 file with AFLW2000's names: Pose_Para (1, 7), Shape_Para, Exp_Para, Tex_Para (n, 1),
-    Illum_Para (1, 27), roi (1, 4) and, where there are landmarks, pt2d (2, 68).
+    """A MATLAB 5 file with AFLW2000's names.
+
+    Pose_Para (1, 7), Shape_Para, Exp_Para and Tex_Para (n, 1), Illum_Para (1, 27), roi (1, 4) where
+    there is a box, pt2d (2, 68) where there are landmarks.
 
     Shape, expression and texture belong to this face model's bases, not to AFLW2000's; pixels are
     counted from 1, as MATLAB does. For the seven numbers of the pose see ``docs/geometry.md``.
     """
     row = item.row
     content: dict[str, Any] = {
-        "Pose_Para": pose_para(row["coef_angle"], row["coef_trans"], item.crop)[None],
-        "Shape_Para": np.asarray(row["coef_id"], np.float64)[:, None],
+        "Pose_Para": pose_para(row["coef_angle"], row["coef_trans"], item.crop)[None],  # (1, 7)
+        "Shape_Para": np.asarray(row["coef_id"], np.float64)[:, None],  # (n, 1)
         "Exp_Para": np.asarray(row["coef_exp"], np.float64)[:, None],
         "Tex_Para": np.asarray(row["coef_alb"], np.float64)[:, None],
-        "Illum_Para": np.asarray(row["coef_sh"], np.float64)[None],
+        "Illum_Para": np.asarray(row["coef_sh"], np.float64)[None],  # (1, 27)
     }
     if row.get("box") is not None:
         content["roi"] = np.asarray(row["box"], np.float64)[None] + 1
     points = item.landmarks("68")
     if points is not None:
-        content["pt2d"] = points.T.astype(np.float64) + 1
+        content["pt2d"] = points.T.astype(np.float64) + 1  # (2, 68)
     sink = io.BytesIO()
     scipy.io.savemat(sink, content)
-    # The header's text is the only thing that depends on the hour; files are to be reproducible.
+    # The header's text is all that depends on the time of day; files must be reproducible.
     return b"MATLAB 5.0 MAT-file, tddfa3".ljust(116) + sink.getvalue()[116:]
 
 

@@ -28,9 +28,12 @@ _INDEXES_HELD = 8
 
 @dataclass(frozen=True, slots=True)
 class SourcePhoto:
-    """A photograph: its encoded bytes, what a file of them is called, and its pixels.
+    """A photograph.
 
-    image: uint8 (H, W, 3) RGB, after EXIF rotation.
+    Attributes:
+        data: its encoded bytes.
+        suffix: of a file with these bytes, without a dot.
+        image: (H, W, 3) uint8 RGB, after EXIF rotation.
     """
 
     data: bytes
@@ -39,11 +42,11 @@ class SourcePhoto:
 
 
 class PhotoReader:
-    """Reads photographs by shard and key; picklable through its arguments.
+    """Reads photographs by shard and key.
 
     Args:
         store: the output, for its kept indexes.
-        layout: what they are called.
+        layout: names of the files in the output.
         options: as the label job read its input.
     """
 
@@ -56,9 +59,10 @@ class PhotoReader:
     def read(
         self, shard_id: str, digests: Mapping[str, str | None], chunk: Mapping[str, Any]
     ) -> Iterator[tuple[str, SourcePhoto | str]]:
-        """Photographs of one shard in the order they lie there, or why one cannot be had.
+        """Photographs of one shard by key, in the shard's order, or why one is not available.
 
         Args:
+            shard_id: the shard, as the rows name it.
             digests: SHA-256 of the encoded bytes by key, as it was when it was labelled.
             chunk: which members of the shard these are among, as the part file says; may be empty.
 
@@ -84,7 +88,7 @@ class PhotoReader:
 
 
 def photo_options(run: LabelledRun, s3_endpoint: str) -> ReadOptions:
-    """As the label job read its input; ``s3_endpoint`` replaces the one it was given."""
+    """How the label job read its input; ``s3_endpoint`` replaces its endpoint unless empty."""
     if run.manifest is None:
         return ReadOptions(s3_endpoint=s3_endpoint or None)
     options = read_options(configs.from_json(run.manifest["config"]))
@@ -96,7 +100,7 @@ def _photo(data: bytes | ShardReadError, digest: str | None) -> SourcePhoto | st
         return f"the photograph cannot be read: {data.why}"
     if digest is not None and hashlib.sha256(data).hexdigest() != digest:
         return "the photograph is not the one that was labelled (its digest differs)"
-    # Labelled once, so no limit on pixels a second time.
+    # No limit on pixels: the image was decoded before, when it was labelled.
     image, failure, *_ = decode(data, max_pixels=2**62)
     if image is None:
         return f"the photograph cannot be decoded: {failure.error if failure else ''}"

@@ -1,4 +1,7 @@
-"""What is to be exported: options, the faces that a filter selects, and batches of them."""
+"""What is to be exported: options, the faces that a filter selects, and batches of them.
+
+A string after a field of :class:`ExportConfig` is its help text on the command line.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ from tddfa3.errors import UserError
 from tddfa3.outputs import Outputs
 
 BATCH_FACES = 256
+"""Most faces in a batch that is not a tar shard."""
 ALWAYS_MASKS = ("seg", "seg_visible")
-# File names that every system takes as they are, and that nothing reads as an option or a pattern.
+"""Masks that WebDataset shards and 3DDFA-V3's layout always have."""
+# File names that every system accepts, and that nothing reads as an option or a pattern.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}")
 
 
@@ -82,24 +87,36 @@ class ExportConfig:
 
     @property
     def mesh_sources(self) -> tuple[str, ...]:
+        """The colour sources that ``--meshes`` asks for."""
         return {"none": (), "both": ("pca", "extracted")}.get(self.meshes, (self.meshes,))
 
     @property
     def landmark_formats(self) -> tuple[str, ...]:
+        """The formats that ``--landmarks`` asks for; UserError for an unknown one."""
         return _listed("landmarks", self.landmarks, ("pts", "json"))
 
     @property
     def mask_formats(self) -> tuple[str, ...]:
+        """The formats that ``--masks`` asks for; UserError for an unknown one."""
         return _listed("masks", self.masks, ("png", "coco"))
 
     @property
     def asked_sets(self) -> tuple[str, ...]:
+        """The sets that ``--landmark-sets`` asks for; UserError for an unknown one."""
         return _listed("landmark-sets", self.landmark_sets, LANDMARK_SETS)
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A face that is to be exported: where its row is, and what its files are called."""
+    """A face that is to be exported: where its row is, and what its files are called.
+
+    Attributes:
+        part: the part file that holds its row.
+        shard: the shard of its image.
+        key: its image's key in the shard.
+        face_index: its rank in the image.
+        name: what its files are called.
+    """
 
     part: str
     shard: str
@@ -110,7 +127,13 @@ class Pick:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Faces exported together; ``id`` says which faces with which options, in what order."""
+    """Faces that are exported together.
+
+    Attributes:
+        number: from 0; names a tar shard.
+        id: digest of which faces are exported, with which options, in what order.
+        picks: the faces.
+    """
 
     number: int
     id: str
@@ -121,8 +144,9 @@ class Batch:
 class Needs:
     """What the files are made of, beyond the rows.
 
-    outputs: what the face model has to compute again; None where the rows have everything.
-    photos: whether the photographs are read.
+    Attributes:
+        outputs: what the face model has to compute again; None where the rows have everything.
+        photos: whether the photographs are read.
     """
 
     outputs: Outputs | None
@@ -130,7 +154,11 @@ class Needs:
 
 
 def check(config: ExportConfig) -> ExportConfig:
-    """The config itself when every value can be used; else :class:`UserError` naming the option."""
+    """The config itself, when every value can be used.
+
+    Raises:
+        UserError: one cannot; the message names the option.
+    """
     asked = (*config.mesh_sources, *config.landmark_formats, *config.mask_formats)
     if config.layout == "files" and not (asked or config.poses):
         raise UserError(
@@ -154,7 +182,7 @@ def landmark_sets(config: ExportConfig, run: LabelledRun) -> tuple[str, ...]:
 
 
 def labelled(run: LabelledRun, option: str, default: tuple[str, ...]) -> tuple[str, ...]:
-    """What the label job was asked for by an option; ``default`` where no manifest tells."""
+    """What the label job was asked for by an option; ``default`` if there is no manifest."""
     return tuple((run.manifest or {}).get("config", {}).get(option, default))
 
 
@@ -191,7 +219,7 @@ def select(config: ExportConfig, run: LabelledRun) -> list[Pick]:
         UserError: the filter is not SQL that DuckDB understands.
     """
     limit = f"LIMIT {config.limit}" if config.limit else ""
-    # The filter stands on lines of its own, so that a comment in it ends there.
+    # The filter is on lines of its own, so that a comment in it ends there.
     where = f"WHERE (\n{config.where}\n)" if config.where.strip() else ""
     sql = (
         f"SELECT part, shard, key, face_index FROM faces {where} "
@@ -210,7 +238,7 @@ def select(config: ExportConfig, run: LabelledRun) -> list[Pick]:
 
 
 def batches(config: ExportConfig, run: LabelledRun, picks: Sequence[Pick]) -> Iterator[Batch]:
-    """Faces that lie in one part file together, or, for tar shards, so many at a time."""
+    """Faces of one part file together or, for tar shards, a fixed number at a time."""
     groups: Iterator[tuple[Pick, ...]]
     if config.layout == "webdataset":
         groups = _slices(picks, config.samples_per_shard)
@@ -230,7 +258,7 @@ def batches(config: ExportConfig, run: LabelledRun, picks: Sequence[Pick]) -> It
 
 
 def _options_text(config: ExportConfig, run: LabelledRun) -> str:
-    """All that a file's content depends on, beyond its row."""
+    """Everything that a file's content depends on, apart from its row."""
     skip = {
         "output",
         "dest",
@@ -268,12 +296,12 @@ def _names(
     if config.layout == "files":
         return full
     if config.layout == "webdataset":
-        # WebDataset takes everything from the first dot on for the kind of a file.
+        # To WebDataset, everything after the first dot is the kind of a file.
         names = (f"{layout.component(f'{shard}/{key}')}_{face}" for _, shard, key, face in rows)
         return [name.replace(".", f"{layout.mark}2E") for name in names]
     short = [_upstream_name(layout, key, face) for _, _, key, face in rows]
     seen = Counter(name.lower() for name in short)
-    # Two photographs of one name, which would overwrite each other, get their full names.
+    # Photographs of the same name would overwrite each other: they get their full names.
     return [
         name if seen[name.lower()] == 1 else long.replace("/", "_")
         for name, long in zip(short, full, strict=True)
@@ -281,7 +309,7 @@ def _names(
 
 
 def _upstream_name(layout: Layout, key: str, face_index: int) -> str:
-    """The photograph's name without folder and extension; a number for the second face on."""
+    """The photograph's name without folder and extension; numbered from its second face on."""
     base = key.rpartition("/")[2]
     stem = base.rpartition(".")[0] if is_image_name(base) else base
     name = stem if _PLAIN_NAME.fullmatch(stem) else layout.component(stem)

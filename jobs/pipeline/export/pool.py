@@ -13,7 +13,7 @@ from jobs.pipeline.record.config import LabelConfig
 from tddfa3.errors import UserError
 
 FEW_FACES = 2000
-"""Up to here starting Ray takes longer than it saves."""
+"""Up to so many faces, starting Ray takes longer than it saves."""
 _IN_FLIGHT = 2
 _MOST_DEATHS = 2
 
@@ -21,13 +21,14 @@ _MOST_DEATHS = 2
 def export_batches(
     job: ExportJob, batches: Sequence[Batch], *, killed_code: int
 ) -> Iterator[BatchReport]:
-    """All batches, reported as they are done, in any order.
+    """Export all batches and report each when it is done, in any order.
 
     Args:
         killed_code: what the process exits with at a second signal, which it does not survive.
 
     Raises:
         UserError: a worker could not be built, died again and again, or the storage failed.
+        KeyboardInterrupt: a signal asked the export to stop.
     """
     faces = sum(len(batch.picks) for batch in batches)
     few = job.config.workers == 0 and faces <= FEW_FACES

@@ -24,6 +24,7 @@ _IN_JSON = (
 
 
 def shard_name(number: int) -> str:
+    """The tar of a batch."""
     return f"faces-{number:06d}.tar"
 
 
@@ -32,7 +33,15 @@ def sample(item: Item, sets: Sequence[str], images: str) -> Iterator[File]:
 
     The image (``jpg``, ``png``, ... as it was, or ``crop.png``); ``json`` with box, camera, angles
     and quality; ``coefficients.npy`` float32 (n,); ``ldm<set>.npy`` float32 (N, 2) in image pixels,
-    or crop pixels with the crop; ``seg_visible.png`` and ``seg.png`` of the crop.
+    or in crop pixels if the image is the crop; ``seg_visible.png`` and ``seg.png`` of the crop.
+
+    Args:
+        item: the face, with its photograph.
+        sets: landmark sets to write, as far as the face has them.
+        images: "photo" or "crop".
+
+    Raises:
+        ValueError: the item lacks its photograph.
     """
     if item.photo is None:
         raise ValueError(f"{item.name}: the photograph is needed")
@@ -42,7 +51,7 @@ def sample(item: Item, sets: Sequence[str], images: str) -> Iterator[File]:
     else:
         yield item.photo.suffix, item.photo.data
     yield "json", json.dumps({name: row.get(name) for name in _IN_JSON}).encode()
-    parts = [row[f"coef_{name}"] for name in Coefficients._fields]
+    parts = [row[f"coef_{name}"] for name in Coefficients._fields]  # each (n,)
     yield "coefficients.npy", _npy(np.concatenate(parts))
     for name in sets:
         points = item.landmarks(name)
@@ -55,12 +64,13 @@ def sample(item: Item, sets: Sequence[str], images: str) -> Iterator[File]:
 
 
 class ShardWriter:
-    """Writes samples into a tar whose bytes follow from the samples alone."""
+    """Writes samples into a tar whose bytes depend on the samples alone."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT)  # noqa: SIM115
 
     def write(self, name: str, files: Iterator[File]) -> None:
+        """Add a sample: (kind, content) of each of its files."""
         for kind, data in files:
             member = tarfile.TarInfo(f"{name}.{kind}")
             member.size = len(data)
@@ -68,6 +78,7 @@ class ShardWriter:
             self._tar.addfile(member, io.BytesIO(data))
 
     def close(self) -> None:
+        """Write the end of the archive; ``file`` stays open."""
         self._tar.close()
 
 

@@ -1,7 +1,7 @@
 """Exporting one batch of faces: rows -> faces again, photographs -> files -> a record of them.
 
-Files have names that follow from the face and are published whole; the record of a batch comes
-last. A batch whose record is there, and whose files have the sizes it says, is not done again.
+File names follow from the face, and files are published whole; the record of a batch comes last.
+A batch with a record, whose files have the sizes stated there, is not done again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.from_row import FaceNumbers, FaceRebuilder
 
 RECORDS = "_export"
+"""Folder of the records of batches, in DEST."""
 _FACES_AT_ONCE = 16
 _BYTES_AT_ONCE = 256 * 2**20
 _PARALLEL_WRITES = 8
@@ -39,7 +40,19 @@ _PARALLEL_WRITES = 8
 
 @dataclass(frozen=True)
 class ExportJob:
-    """What every worker is given; picklable."""
+    """What every worker is given; picklable.
+
+    Attributes:
+        config: the options.
+        source: the output of the label job.
+        layout: names of the files in ``source``.
+        dest: where the files go.
+        sets: landmark sets to write.
+        needs: what the files are made of.
+        part_names: names of the face parts.
+        photo_options: how the photographs are read.
+        assets: folder of the bundle; used where ``needs`` has outputs.
+    """
 
     config: ExportConfig
     source: Store
@@ -54,7 +67,16 @@ class ExportJob:
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
-    """What became of a batch; ``failures`` name a face, and say why there are no files of it."""
+    """What became of a batch.
+
+    Attributes:
+        number: the batch.
+        faces: that were exported.
+        files: that were written, or were there.
+        bytes: of these files.
+        skipped: whether the files were there already.
+        failures: a face each, with the reason why there are no files of it.
+    """
 
     number: int
     faces: int
@@ -66,7 +88,7 @@ class BatchReport:
 
 @dataclass
 class _Written:
-    """Files of a batch so far: size and digest by name."""
+    """Files of a batch so far: name to size and digest."""
 
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
@@ -87,10 +109,10 @@ class Exporter:
         self._rebuilder: FaceRebuilder | None = None
 
     def export(self, batch: Batch) -> BatchReport:
-        """Writes the files of a batch, unless they are there.
+        """Write the files of a batch, unless they are there.
 
         Raises:
-            StoreError: the storage failed; what is missing or damaged is a failure in the report.
+            StoreError: the storage failed. What is missing or damaged is a failure in the report.
         """
         record = f"{RECORDS}/{batch.id}.json"
         done = self._done(record)
@@ -112,7 +134,7 @@ class Exporter:
         )
 
     def _done(self, record: str) -> tuple[int, int] | None:
-        """Files and bytes of a batch that is complete."""
+        """(files, bytes) of a batch that is complete; None if it is not."""
         data = self._job.dest.read_or_none(record)
         if data is None:
             return None
@@ -173,7 +195,7 @@ class Exporter:
         written.files.update(self._writers.map(publish, files))
 
     def _groups(self, batch: Batch, written: _Written) -> Iterator[list[Item]]:
-        """The batch's faces, a few at a time, with all that was asked for made again."""
+        """The batch's faces, a few at a time, with what the options need made again."""
         group: list[Item] = []
         pixels = 0
         for item in self._items(batch, written):
@@ -229,7 +251,7 @@ class Exporter:
                         written.failures.append(f"{_called(pick)}: {photo}")
 
     def _rebuilt(self, items: list[Item], written: _Written) -> list[Item]:
-        """The items with their faces; one whose numbers make no face becomes a failure."""
+        """The items with their faces; a row whose numbers make no face becomes a failure."""
         outputs = self._job.needs.outputs
         if outputs is None:
             return items
@@ -252,6 +274,7 @@ class Exporter:
 
 
 def coco_fragment(batch: Batch) -> str:
+    """The file in DEST with a batch's part of the COCO annotations."""
     return f"{RECORDS}/coco/{batch.id}.jsonl"
 
 
