@@ -19,7 +19,7 @@ from jobs.pipeline.record.schema import OK_STATUSES
 MOST_BINS, FEWEST_BINS = 40, 12
 _MOST_REASONS = 40
 _MOST_SHARD_ERRORS = 50
-# What lies outside these quantiles goes into the outermost bins, if it would squeeze the others.
+# Values outside these quantiles go into the outermost bins if they would squeeze the others.
 _QUANTILES = (0.002, 0.998)
 _SQUEEZED = 1.6
 
@@ -28,8 +28,13 @@ _SQUEEZED = 1.6
 class Variable:
     """A number of a face that has a histogram.
 
-    sql: how it is written in a condition on the view ``faces``.
-    doubtful: beyond this value a label is worth a look; None where no value says so.
+    Attributes:
+        name: column of :class:`Faces` and name in the page's scripts.
+        label: what the page calls it.
+        unit: "" where there is none.
+        hint: one line that explains it.
+        sql: how it is written in a condition on the view ``faces``.
+        doubtful: beyond this value a label is worth a look; None where no value says so.
     """
 
     name: str
@@ -77,11 +82,19 @@ VARIABLES = (
         "quality_coverage",
     ),
 )
+"""In the order of the page, and of the columns of :attr:`Faces.values`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Images that failed for one reason; digits in ``reason`` may differ among them."""
+    """Images that failed for one reason.
+
+    Attributes:
+        status: that of their rows.
+        reason: their error; digits in it may differ among them.
+        images: how many.
+        example: the ``image_id`` of one.
+    """
 
     status: str
     reason: str
@@ -91,6 +104,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class RunSummary:
+    """Counts over everything that is committed.
+
+    Attributes:
+        images: in all.
+        faces: labelled.
+        statuses: images by status.
+        failures: the most frequent ones first; the rare ones are left out.
+        shard_errors: the first ones, as (shard, reason).
+        n_shard_errors: how many there are.
+    """
+
     images: int
     faces: int
     statuses: dict[str, int]
@@ -100,16 +124,25 @@ class RunSummary:
 
     @property
     def failed(self) -> int:
+        """Images whose status is a failure."""
         return sum(n for status, n in self.statuses.items() if status not in OK_STATUSES)
 
     @property
     def failures_not_listed(self) -> int:
+        """Failed images that ``failures`` leaves out."""
         return self.failed - sum(failure.images for failure in self.failures)
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Bins of equal width; the outermost hold what lies beyond, too."""
+    """Bins of equal width; the outermost ones also hold what lies beyond.
+
+    Attributes:
+        variable: what is counted.
+        low: lower end of the first bin.
+        step: width of a bin.
+        bins: how many.
+    """
 
     variable: Variable
     low: float
@@ -118,10 +151,11 @@ class Histogram:
 
     @property
     def high(self) -> float:
+        """Upper end of the last bin."""
         return self.low + self.step * self.bins
 
     def bin_of(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Bin of each value; -1 where there is none."""
+        """(n,) bin of each of n values; -1 where the value is NaN."""
         position = np.floor((values.astype(np.float64) - self.low) / self.step)
         bins = np.clip(np.nan_to_num(position, nan=-1), 0, self.bins - 1).astype(np.int64)
         return np.where(np.isnan(values), -1, bins)
@@ -129,7 +163,13 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Faces:
-    """Faces by row: who they are, and (rows, variables) float32 values, NaN where there is none."""
+    """Values of some faces, a row each.
+
+    Attributes:
+        names: image_id and face_index.
+        parts: the part file that holds the face.
+        values: (rows, variables) float32, NaN where there is none.
+    """
 
     names: list[tuple[str, int]]
     parts: list[str]
@@ -140,7 +180,7 @@ class Faces:
 
 
 def totals(run: LabelledRun, database: Database) -> RunSummary:
-    """Counts over everything that is committed."""
+    """Count everything that is committed."""
     by_status = database.table(
         "SELECT status, count(*) AS images FROM images GROUP BY status ORDER BY status"
     ).to_pylist()
@@ -161,6 +201,7 @@ def totals(run: LabelledRun, database: Database) -> RunSummary:
 
 
 def _failures(database: Database) -> list[Failure]:
+    """Failed images by reason, digits aside; the most frequent first."""
     healthy = ", ".join(f"'{status}'" for status in OK_STATUSES)
     rows = database.table(
         "SELECT status, min(error) AS reason, count(*) AS images, min(image_id) AS example "
@@ -172,19 +213,21 @@ def _failures(database: Database) -> list[Failure]:
 
 
 def sample(database: Database, most: int) -> Faces:
-    """Up to ``most`` faces in an order that depends on their names alone: the same each time, and
-    as good as random."""
+    """Up to ``most`` faces, as good as random.
+
+    Their order depends on their names alone, so it is the same each time.
+    """
     return _faces(database, f"ORDER BY md5(image_id || '/' || face_index), image_id LIMIT {most}")
 
 
 def extremes(database: Database, by: str, most: int) -> tuple[Faces, Faces]:
-    """Of all faces the ``most`` with the largest, and with the smallest value."""
+    """The ``most`` faces with the largest, and the ``most`` with the smallest value of ``by``."""
     order = f"WHERE {by} IS NOT NULL ORDER BY {by} %s, image_id, face_index LIMIT {most}"
     return _faces(database, order % "DESC"), _faces(database, order % "ASC")
 
 
 def named(database: Database, names: Sequence[tuple[str, int]]) -> Faces:
-    """Those of some faces that there are."""
+    """The faces with these names, as far as they exist."""
     wanted = " OR ".join(
         f"(image_id = '{image.replace(chr(39), chr(39) * 2)}' AND face_index = {face})"
         for image, face in names
@@ -195,14 +238,14 @@ def named(database: Database, names: Sequence[tuple[str, int]]) -> Faces:
 def _faces(database: Database, tail: str) -> Faces:
     columns = ", ".join(f"({v.sql})::FLOAT AS {v.name}" for v in VARIABLES)
     inner = f"SELECT image_id, face_index, part, {columns} FROM faces"
-    # A second level, so that the order may speak of the variables by name.
+    # A second level, so that ORDER BY can name the variables.
     table = database.table(f"SELECT * FROM ({inner}) {tail}")
     return Faces(
         names=list(
             zip(table["image_id"].to_pylist(), table["face_index"].to_pylist(), strict=True)
         ),
         parts=table["part"].to_pylist(),
-        values=np.stack([_floats(table[v.name]) for v in VARIABLES], axis=1),
+        values=np.stack([_floats(table[v.name]) for v in VARIABLES], axis=1),  # (rows, variables)
     )
 
 
@@ -217,10 +260,10 @@ def _floats(column: pa.ChunkedArray) -> NDArray[np.float32]:
 
 
 def histograms(faces: Faces) -> list[Histogram]:
-    """Of every variable that at least one face has."""
+    """A histogram of every variable that at least one face has."""
     found = []
     for column, variable in enumerate(VARIABLES):
-        values = faces.values[:, column]
+        values = faces.values[:, column]  # (rows,)
         known = values[~np.isnan(values)]
         if len(known):
             found.append(Histogram(variable, *bins(known)))
@@ -228,7 +271,11 @@ def histograms(faces: Faces) -> list[Histogram]:
 
 
 def bins(values: Sequence[float] | NDArray[np.float32]) -> tuple[float, float, int]:
-    """Lower end, width and number of bins of round width: more of them for more values."""
+    """(lower end, width, number) of bins with a round width; more values get more bins.
+
+    Args:
+        values: at least one, none of them NaN.
+    """
     numbers = np.asarray(values, dtype=np.float64)
     low, high = float(numbers.min()), float(numbers.max())
     inner_low, inner_high = (float(q) for q in np.quantile(numbers, _QUANTILES))
@@ -246,7 +293,7 @@ def _round_step(width: float) -> float:
 
 
 def described(histogram: Histogram) -> dict[str, Any]:
-    """As the page's scripts want it."""
+    """A histogram as the page's scripts want it."""
     variable = histogram.variable
     return {
         "name": variable.name,

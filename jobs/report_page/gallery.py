@@ -1,4 +1,4 @@
-"""The faces that get a picture: which ones, and what the page knows of each."""
+"""The faces that get a picture: which ones, and what the page knows about each."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.geometry.crop import CropTransform
 
 Name = tuple[str, int]
+"""image_id and face_index."""
 Row = dict[str, Any]
+"""Column name to value, as the view ``faces`` has it."""
 
 WORST_AND_BEST = 40
+"""Faces from either end of the ranking that get a picture in any case."""
 # Label maps are shown at this size: enough to point at an eye.
 _MAP_SIZE = 112
-# Crop pixels are kept as sixteenths in int16, which spans nine crops on either side.
+# Crop pixels are kept as sixteenths in int16, which reaches nine crops to either side.
 _FRACTION = 16
 _LONGEST_RUN = 255
 
@@ -31,10 +34,16 @@ _LONGEST_RUN = 255
 def choose(
     faces: Faces, histograms: Sequence[Histogram], ends: Iterable[Faces], most: int
 ) -> dict[Name, str]:
-    """Names of up to ``most`` faces, with their part files: the worst and best, then for every bin
-    of every histogram at least one that lies there, then others.
+    """Names of the faces that get a picture, with their part files.
 
-    A bar that is brushed therefore has a face to show, however rare it is.
+    First the worst and the best, then one face for every bin of every histogram, then others:
+    however rare a bar is, brushing it shows a face.
+
+    Args:
+        faces: the sample that the histograms count.
+        histograms: of ``faces``.
+        ends: the worst and the best faces.
+        most: how many names to return, at most.
     """
     chosen: dict[Name, str] = {}
     for few in ends:
@@ -48,10 +57,10 @@ def choose(
 
 
 def _covering(faces: Faces, histograms: Sequence[Histogram]) -> list[int]:
-    """The first face in each bin."""
+    """Positions of the first face in each bin of each histogram."""
     found: set[int] = set()
     for histogram in histograms:
-        values = faces.values[:, VARIABLES.index(histogram.variable)]
+        values = faces.values[:, VARIABLES.index(histogram.variable)]  # (rows,)
         bins, first = np.unique(histogram.bin_of(values), return_index=True)
         found.update(first[bins >= 0].tolist())
     return sorted(found)
@@ -60,7 +69,7 @@ def _covering(faces: Faces, histograms: Sequence[Histogram]) -> list[int]:
 def fetch(run: LabelledRun, chosen: dict[Name, str]) -> dict[Name, Row]:
     """The whole rows of the chosen faces, read from their part files alone.
 
-    ``overlay_uri`` is that of the image, which only the first of its rows names in the files.
+    ``overlay_uri`` is that of the image, which in the part file only the image's first row names.
     """
     if not chosen:
         return {}
@@ -80,9 +89,14 @@ def fetch(run: LabelledRun, chosen: dict[Name, str]) -> dict[Name, Row]:
 
 
 def described(row: Row, values: NDArray[np.float32]) -> dict[str, Any]:
-    """A face as the page's scripts want it, without its picture."""
+    """A face as the page's scripts want it, without its picture.
+
+    Args:
+        row: of the face.
+        values: (variables,) float32, as in :attr:`jobs.report_page.facts.Faces.values`.
+    """
     crop = CropTransform.from_params(row["crop_params"])
-    labels = None if row["seg_visible"] is None else _decoded(row["seg_visible"])
+    labels = None if row["seg_visible"] is None else _decoded(row["seg_visible"])  # (224, 224)
     return {
         "id": row["image_id"],
         "face": row["face_index"],
@@ -92,7 +106,7 @@ def described(row: Row, values: NDArray[np.float32]) -> dict[str, Any]:
         "part": row["part"],
         "values": [None if np.isnan(v) else round(float(v), 5) for v in values],
         "landmarks": {
-            name: _packed(crop.to_crop(np.reshape(row[f"ldm{name}"], (-1, 2))))
+            name: _packed(crop.to_crop(np.reshape(row[f"ldm{name}"], (-1, 2))))  # (N, 2)
             for name in LANDMARK_SETS
             if row.get(f"ldm{name}") is not None
         },
@@ -108,14 +122,14 @@ def _decoded(data: bytes) -> NDArray[np.uint8] | None:
 def _packed(points: NDArray[np.float64]) -> str:
     """(N, 2) crop pixels as little-endian int16, in base64."""
     limits = np.iinfo(np.int16)
-    whole = np.clip(np.round(points * _FRACTION), limits.min, limits.max)
+    whole = np.clip(np.round(points * _FRACTION), limits.min, limits.max)  # (N, 2)
     return base64.b64encode(whole.astype("<i2").tobytes()).decode()
 
 
 def _run_lengths(labels: NDArray[np.uint8]) -> str:
-    """Row by row, pairs of (label, how often), a byte each, in base64."""
+    """(H, W) labels, reduced, row by row as pairs of (label, count), a byte each, in base64."""
     small = cv2.resize(labels, (_MAP_SIZE, _MAP_SIZE), interpolation=cv2.INTER_NEAREST).reshape(-1)
-    starts = np.concatenate([[0], np.flatnonzero(np.diff(small)) + 1, [small.size]])
+    starts = np.concatenate([[0], np.flatnonzero(np.diff(small)) + 1, [small.size]])  # (runs + 1,)
     pairs = bytearray()
     for start, length in zip(starts[:-1], np.diff(starts), strict=True):
         left = int(length)

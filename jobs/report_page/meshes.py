@@ -15,7 +15,11 @@ _THREADS = 2
 
 
 def parse_face(text: str) -> Name:
-    """``IMAGE_ID:FACE`` to its parts; the image's name may have colons of its own."""
+    """The name of a face from ``IMAGE_ID:FACE``; the image's id may contain colons itself.
+
+    Raises:
+        UserError: the text is not like that.
+    """
     image, colon, face = text.rpartition(":")
     if not colon or not image or not (face.isascii() and face.isdigit()):
         raise UserError(f"--open-face {text}: write IMAGE_ID:FACE, for example photos/a.jpg:0")
@@ -24,6 +28,11 @@ def parse_face(text: str) -> Name:
 
 def glbs(run: LabelledRun, assets: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The faces of some rows, with the model's texture, each as base64 of a GLB file.
+
+    Args:
+        run: the output that the rows are from.
+        assets: the bundle; empty: the one that the label job used.
+        rows: whole rows of faces.
 
     Raises:
         UserError: the assets are not there, or not those the labels were made with.

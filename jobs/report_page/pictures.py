@@ -1,4 +1,4 @@
-"""Thumbnails: the 224 crop out of the overlay, or else out of the photograph, as small JPEG."""
+"""Thumbnails: the 224 crop from the overlay, or else from the photograph, as a small JPEG."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from tddfa3.errors import UserError
 from tddfa3.geometry.crop import CropTransform, crop_image
 
 Source = Literal["overlay", "photo", "drawing"]
+"""What a picture is made of; a drawing is made on the page, from the landmarks."""
 Pixels = NDArray[np.uint8]
+"""(H, W, 3) uint8 RGB."""
 
 _PARALLEL = 8
 _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 74, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
@@ -29,11 +31,13 @@ _JPEG = [cv2.IMWRITE_JPEG_QUALITY, 74, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Of one face.
+    """The picture of one face.
 
-    jpeg: a data URL; None when it is to be drawn from its landmarks.
-    missing: the object that a row names and that cannot be read, with the reason.
-    unread: why the photograph cannot be had, where it was tried.
+    Attributes:
+        source: what it is made of.
+        jpeg: a data URL; None when it is to be drawn from its landmarks.
+        missing: a file that the row names and that cannot be read, with the reason; or None.
+        unread: why the photograph is not available, if it was tried; or None.
     """
 
     source: Source
@@ -43,7 +47,12 @@ class Picture:
 
 
 class PictureMaker:
-    """Reads overlays and photographs of one run."""
+    """Makes pictures from the overlays and photographs of one run.
+
+    Args:
+        run: the output.
+        s3_endpoint: of the photographs; empty: the label job's.
+    """
 
     def __init__(self, run: LabelledRun, s3_endpoint: str = "") -> None:
         self._run = run
@@ -52,11 +61,12 @@ class PictureMaker:
         self._chunk = lru_cache(64)(self._read_chunk)
 
     def all(self, rows: Iterable[dict[str, Any]]) -> list[Picture]:
-        """One per row, in order."""
+        """The pictures of some rows, in order."""
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="pictures") as pool:
             return list(pool.map(self.of, rows))
 
     def of(self, row: dict[str, Any]) -> Picture:
+        """The picture of one row; what cannot be read is noted in it."""
         missing = None
         if row["overlay_uri"]:
             try:
@@ -84,21 +94,28 @@ class PictureMaker:
         raise ValueError("the photograph is not in its shard")
 
     def _read_chunk(self, part: str) -> dict[str, Any]:
-        """Which members of its shard the part is of: spares a search through all of them."""
+        """Which members of its shard the part holds, so that not all are searched."""
         about = read_about(self._run.store, part, self._sizes[part])
         chunk: dict[str, Any] = about.get("chunk", {})
         return chunk
 
 
 def _jpeg(pixels: Pixels, row: dict[str, Any]) -> str:
+    """The face's crop of an image, which may be the photograph at another size, as a data URL."""
     crop = scaled(CropTransform.from_params(row["crop_params"]), pixels.shape[1], pixels.shape[0])
-    bgr = cv2.cvtColor(crop_image(pixels, crop), cv2.COLOR_RGB2BGR)
+    bgr = cv2.cvtColor(crop_image(pixels, crop), cv2.COLOR_RGB2BGR)  # (224, 224, 3)
     _, data = cv2.imencode(".jpg", bgr, _JPEG)
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
 
 
 def scaled(crop: CropTransform, width: int, height: int) -> CropTransform:
-    """The same crop out of the photograph at another size, as large overlays are reduced."""
+    """The same crop of a photograph that was resized, as large overlays are.
+
+    Args:
+        crop: of the photograph at its full size.
+        width: in pixels, after resizing.
+        height: in pixels, after resizing.
+    """
     if (crop.w0, crop.h0) == (width, height):
         return crop
     x, y = width / crop.w0, height / crop.h0

@@ -1,8 +1,8 @@
-"""One HTML file of the template, the styles, the scripts and the data.
+"""One HTML file made of the template, the styles, the scripts and the data.
 
 Everything that comes from the output is data: text in the template is escaped, the scripts get it
-as JSON and put it on the page as text. A Content-Security-Policy lets nothing run but the scripts
-written here, and nothing be loaded from anywhere.
+as JSON and put it on the page as text. A Content-Security-Policy allows only the scripts written
+here to run, and nothing to be loaded from anywhere.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _SCRIPTS = (
 
 
 def render(context: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
-    """The page.
+    """The page, as UTF-8.
 
     Args:
         context: what the template shows.
-        data: what the scripts show; JSON.
+        data: what the scripts show; JSON values.
     """
     style = _text("report.css")
     scripts = [_vendored(name) for name in _VENDORED]
@@ -50,7 +50,7 @@ def render(context: Mapping[str, Any], data: Mapping[str, Any]) -> bytes:
 
 
 def script_json(data: Any) -> str:
-    """JSON that can stand in a ``<script>`` element: nothing in it ends the element."""
+    """JSON for a ``<script>`` element: nothing in it can end the element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -58,7 +58,7 @@ def script_json(data: Any) -> str:
 
 
 def policy(style: str, scripts: list[str]) -> str:
-    """What the browser may do with the page: these scripts, this style, pictures that are in it."""
+    """What the browser may do: run these scripts, apply this style, show pictures in the page."""
     allowed = " ".join(_digest(script) for script in scripts)
     return (
         f"default-src 'none'; script-src {allowed}; style-src {_digest(style)}; "
@@ -72,7 +72,7 @@ def _digest(text: str) -> str:
 
 
 def _vendored(name: str) -> str:
-    """A library with its licence in front, which goes wherever the page goes."""
+    """A library with its licence in front, so that the licence is in every page."""
     return f"/*\n{_text(f'vendor/LICENSE.{name}')}*/\n{_text(f'vendor/{name}.min.js')}"
 
 

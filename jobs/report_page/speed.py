@@ -25,14 +25,21 @@ _MOST_MARKS = 60
 _SUFFIX = ".jsonl"
 
 Record = dict[str, Any]
+"""One line of a log."""
 
 
 @dataclass
 class Start:
     """One start of the run.
 
-    begin, end: seconds since 1970 of its first and last record.
-    offset: seconds on the common axis at which it begins.
+    Attributes:
+        id: of the start; names its log.
+        files: of its log, in order.
+        begin: seconds since 1970 of its first record.
+        end: seconds since 1970 of its last record.
+        offset: seconds on the common axis at which it begins.
+        stopped: why it ended early, or None.
+        finished: whether the log has its last record.
     """
 
     id: str
@@ -46,7 +53,17 @@ class Start:
 
 @dataclass
 class Actor:
-    """One process, on one start."""
+    """One process, during one start.
+
+    Attributes:
+        host: its machine.
+        pid: its process id.
+        images: that it labelled.
+        chunks: that it committed.
+        last: seconds on the common axis at which its last chunk was done.
+        memory: most resident bytes.
+        buckets: (buckets,) images in each.
+    """
 
     host: str
     pid: int
@@ -62,6 +79,16 @@ class Timeline:
 
     Args:
         store: the output.
+
+    Attributes:
+        bad_lines: lines of logs that are no records.
+        marks: (seconds on the common axis, text) of what is worth a mark.
+        actors: by start, host and pid.
+        stages: seconds per stage, summed over actors.
+        starts: in order of time.
+        seconds: length of the common axis.
+        width: seconds per bucket.
+        images: (buckets,) images labelled in each.
     """
 
     def __init__(self, store: Store) -> None:
@@ -80,7 +107,7 @@ class Timeline:
                     self._add(start, record)
 
     def described(self) -> dict[str, Any] | None:
-        """As the page's scripts want it; None where there is nothing to show."""
+        """The timeline as the page's scripts want it; None if no image was labelled."""
         if not self.images.any():
             return None
         by_images = sorted(self.actors.values(), key=lambda a: (-a.images, a.host, a.pid))
@@ -123,7 +150,7 @@ class Timeline:
         }
 
     def _rates(self, images: NDArray[np.float64]) -> list[float]:
-        """Images per second; the last bucket may be a short one."""
+        """Images per second of each bucket; the last bucket may be shorter than the others."""
         lengths = np.full(len(images), self.width)
         lengths[-1] = self.seconds - self.width * (len(images) - 1)
         return [round(float(rate), 3) for rate in images / lengths]
@@ -185,8 +212,8 @@ class Timeline:
             buckets = np.zeros(len(self.images))
             self.actors[key] = Actor(host, pid, last=start.offset, buckets=buckets)
         actor = self.actors[key]
-        # A chunk's images are spread over the time that its actor spent on it: from the one before
-        # on, but no longer than its stages took together.
+        # A chunk's images are spread over the time that its actor spent on it: from the end of the
+        # chunk before, but no longer than its stages took together.
         begin = max(actor.last, at - max(sum(seconds.values()), 1e-3))
         share = self._spread(begin, at, record.get("images", 0))
         self.images += share
@@ -197,10 +224,11 @@ class Timeline:
         actor.memory = max(actor.memory, record.get("memory") or 0)
 
     def _spread(self, begin: float, end: float, images: float) -> NDArray[np.float64]:
-        """``images`` over the buckets that the time from ``begin`` to ``end`` touches."""
-        edges = np.arange(len(self.images) + 1) * self.width
+        """(buckets,) ``images``, spread evenly over the time from ``begin`` to ``end``."""
+        edges = np.arange(len(self.images) + 1) * self.width  # (buckets + 1,)
         edges[-1] = max(edges[-1], end)
         length = max(end - begin, 1e-6)
+        # (buckets,) seconds of the interval in each.
         inside = np.clip(np.minimum(edges[1:], end) - np.maximum(edges[:-1], begin), 0, None)
         total = inside.sum()
         if total <= 0:
