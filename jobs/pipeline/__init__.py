@@ -1,1 +1,1 @@
-"""What the programs are made of: configuration, shards, chunks, storage, actors, schema."""
+"""What the programs are built from; ``docs/design.md`` says what each folder knows."""

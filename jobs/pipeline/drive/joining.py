@@ -72,7 +72,7 @@ def _resolve(address: str) -> str:
         from ray._private.services import canonicalize_bootstrap_address
 
         found = canonicalize_bootstrap_address("auto")
-    except ImportError:  # another version of Ray, which finds out by itself
+    except ImportError:  # another version of Ray: ray.init resolves "auto" itself
         return address
     except ConnectionError:
         found = None

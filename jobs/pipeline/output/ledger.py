@@ -1,4 +1,4 @@
-"""What a run should hold against what it holds, shard by shard, from storage alone."""
+"""Compares what a run should hold with what it holds, shard by shard, from storage alone."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def read_headers(source: ByteSource) -> Iterator[Header]:
     while True:
         block = source.pread(offset, BLOCK)
         if len(block) < BLOCK:
-            # A writer killed between two members, or a copy cut there, leaves whole members only.
+            # If a writer was killed, or a copy cut, between two members, none of them is damaged.
             raise DamagedTar(offset, "the archive ends without an end-of-archive marker")
         if not any(block):
             following = _next_archive(source, offset)
