@@ -13,8 +13,9 @@ from benchmarks.inputs import Encoded, decoded
 from benchmarks.settings import Settings
 from benchmarks.timing import measure_in_turn
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.device import crops_to_tensor
 from tddfa3.geometry.crop import crop_image, estimate_crop
-from tddfa3.labeler import FaceLabeler, crops_to_tensor
+from tddfa3.labeler import FaceLabeler
 from tddfa3.networks.backbones import build_backbone
 from tddfa3.networks.detection import build_detector
 from tddfa3.networks.engine import Engine

@@ -21,11 +21,12 @@ from jobs.pipeline.record.rows import ImageRecord, image_rows, to_table
 from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.storage.store import Store
 from tddfa3.coefficients import split
+from tddfa3.device import crops_to_tensor
 from tddfa3.geometry.camera import clip_space
 from tddfa3.geometry.crop import crop_image, estimate_crop
 from tddfa3.geometry.landmarks import LANDMARK_SETS, gather, to_crop_pixels
 from tddfa3.geometry.segmentation import label_map, pack_parts, visible_vertices
-from tddfa3.labeler import FaceLabeler, crops_to_tensor
+from tddfa3.labeler import FaceLabeler
 
 RESOLUTION = (224, 224)
 AFTER_THE_BACKBONE = ("geometry", "rasterize", "landmarks", "segment")
@@ -64,7 +65,7 @@ def library_stages(labeler: FaceLabeler, photos: Sequence[Encoded]) -> dict[str,
     images = decoded(photos)
     found = labeler.detector.detect(images, "best")
     faces = [(i, f.points5[0]) for i, f in zip(images, found, strict=True) if len(f)]
-    model, raster_of = labeler.model, labeler.rasterizer
+    model, raster_of = labeler.geometry.model, labeler.geometry.rasterizer
 
     def align() -> torch.Tensor:
         crops = []
@@ -91,17 +92,19 @@ def library_stages(labeler: FaceLabeler, photos: Sequence[Encoded]) -> dict[str,
 
     def landmarks() -> None:
         for name in LANDMARK_SETS:
-            index = labeler.landmark_index.indices(name, shape)
+            index = labeler.geometry.landmark_index.indices(name, shape)
             to_crop_pixels(gather(shape.points, index))
             visible.gather(1, index)
 
     def segment() -> None:
-        pack_parts(labeler.segmenter.full_masks(clip))
-        label_map(labeler.segmenter.visible_masks(raster, visible))
+        pack_parts(labeler.geometry.segmenter.full_masks(clip))
+        label_map(labeler.geometry.segmenter.visible_masks(raster, visible))
 
     def texture() -> None:
-        assert labeler.mapper is not None
-        labeler.mapper.extract(crops, shape, visible, model.texture(shape), dtype=torch.uint8)
+        assert labeler.geometry.mapper is not None
+        labeler.geometry.mapper.extract(
+            crops, shape, visible, model.texture(shape), dtype=torch.uint8
+        )
 
     return {
         "decode": lambda: [decode(photo.data) for photo in photos],

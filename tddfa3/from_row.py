@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from tddfa3.assets.bundle import AUTO, AssetBundle
+from tddfa3.assets.bundle import AssetBundle
 from tddfa3.coefficients import Coefficients
-from tddfa3.face import Candidate, Face, faces_from_batch
+from tddfa3.device import choose_device, crops_to_tensor
+from tddfa3.errors import UserError
+from tddfa3.face import Candidate, Face
+from tddfa3.face_geometry import FaceGeometry
 from tddfa3.geometry.crop import CropTransform, crop_image
-from tddfa3.labeler import FaceLabeler, crops_to_tensor
 from tddfa3.outputs import Outputs
 
 Floats = NDArray[np.float32]
@@ -90,24 +92,20 @@ class FaceRebuilder:
         batch: int = 16,
         threads: int | None = None,
     ) -> None:
-        # The labeler has all the steps after the networks. It wants a backbone; the one with the
-        # fewest weights is loaded, and never run.
-        weights = {name: bundle.files[bundle.backbone(name).file] for name in bundle.backbones}
-        backbone = min(weights, key=lambda name: int(weights[name]["bytes"]), default=AUTO)
-        self._labeler = FaceLabeler(
-            bundle,
-            detector="none",
-            backbone=backbone,
-            device=device,
-            outputs=outputs,
+        if batch < 1:
+            raise UserError(f"batch: {batch} faces at a time is too few; give 1 or more")
+        self.batch = batch
+        self._geometry = FaceGeometry(
+            bundle.face_model(),
+            outputs,
+            device=choose_device(device),
             rasterizer=rasterizer,
-            batch=batch,
             threads=threads,
         )
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        return self._labeler.part_names
+        return self._geometry.part_names
 
     @torch.inference_mode()
     def __call__(
@@ -126,23 +124,20 @@ class FaceRebuilder:
         if images is not None and len(images) != len(faces):
             raise ValueError(f"{len(faces)} faces need as many images, not {len(images)}")
         rebuilt: list[Face] = []
-        for start in range(0, len(faces), self._labeler.batch):
-            part = slice(start, start + self._labeler.batch)
+        for start in range(0, len(faces), self.batch):
+            part = slice(start, start + self.batch)
             rebuilt += self._batch(faces[part], None if images is None else images[part])
         return rebuilt
 
     def _batch(self, faces: Sequence[FaceNumbers], images: Sequence[Picture] | None) -> list[Face]:
-        labeler = self._labeler
+        geometry = self._geometry
         alpha = torch.from_numpy(np.stack([face.coefficients for face in faces]))
         crops = None
         if images is not None:
             cut = [crop_image(image, face.crop) for image, face in zip(images, faces, strict=True)]
-            crops = crops_to_tensor(np.stack(cut), labeler.device)
-        batch = labeler.label_coefficients(alpha.to(labeler.device), crops)
-        candidates = [_candidate(i, face) for i, face in enumerate(faces)]
-        return faces_from_batch(
-            batch, candidates, labeler.model, labeler.uv, labeler.part_names, labeler.outputs
-        )
+            crops = crops_to_tensor(np.stack(cut), geometry.device)
+        batch = geometry.label_coefficients(alpha.to(geometry.device), crops)
+        return geometry.faces(batch, [_candidate(i, face) for i, face in enumerate(faces)])
 
 
 def _candidate(image: int, face: FaceNumbers) -> Candidate:

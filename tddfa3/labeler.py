@@ -4,6 +4,9 @@ detect -> five points -> crop -> coefficients (-> refined by the points) -> geom
 once (-> light solved) -> {visible vertices, parts, landmarks, renders} -> texture -> back to the
 photograph.
 
+What finds a face is here; what follows from its coefficients is
+:class:`~tddfa3.face_geometry.FaceGeometry`.
+
 Two doors: :meth:`FaceLabeler.__call__` takes and gives NumPy, images of any size mixed in one call;
 :meth:`FaceLabeler.label_crops` takes a batch of ready crops and gives tensors.
 """
@@ -19,26 +22,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tddfa3.assets.bundle import AUTO, AssetBundle
-from tddfa3.coefficients import join, split
-from tddfa3.conventions import CROP_SIZE
-from tddfa3.drawing.render import render
-from tddfa3.drawing.texture import TextureMapper, sample_photo
-from tddfa3.errors import UnavailableError, UserError
-from tddfa3.face import QUALITY_LANDMARKS, Candidate, Face, faces_from_batch
+from tddfa3.coefficients import join
+from tddfa3.device import choose_device, crops_to_tensor
+from tddfa3.drawing.texture import sample_photo
+from tddfa3.errors import UserError
+from tddfa3.face import Candidate, Face
+from tddfa3.face_geometry import FaceGeometry
 from tddfa3.geometry.batch import FaceBatch
-from tddfa3.geometry.camera import clip_space
 from tddfa3.geometry.crop import CropTransform, crop_image, estimate_crop
-from tddfa3.geometry.face_model import FaceModel
-from tddfa3.geometry.landmarks import LandmarkIndex, gather, to_crop_pixels
 from tddfa3.geometry.lighting import LightSolver
 from tddfa3.geometry.refine import PointRefiner
-from tddfa3.geometry.segmentation import PartSegmenter, label_map, pack_parts, visible_vertices
-from tddfa3.images.photo import Photo, all_of, factor_of, pixels_of, size_of
+from tddfa3.images.photo import Photo, all_of, factor_of, pixels_of, scale_pixels, size_of
 from tddfa3.networks.backbones import build_backbone
 from tddfa3.networks.detection import Detections, build_detector
 from tddfa3.networks.engine import Engine
 from tddfa3.outputs import Outputs
-from tddfa3.rasterize import build_rasterizer
 
 FACE_CHOICES = ("best", "largest", "all")
 
@@ -101,30 +99,23 @@ class FaceLabeler:
         self.sizes = data.sizes
         self.part_names = data.part_names
         self.standard_points = data.standard_points
-        self.uv = data.uv
         networks = Engine(engine, self.device, threads, precision, compiled)
         self.detector = build_detector(detector, bundle, self.device, engine=networks)
         self.backbone = build_backbone(backbone, bundle, self.device, networks)
-        self.model = FaceModel(data).to(self.device).eval()
-        self.landmark_index = LandmarkIndex(data).to(self.device)
         refines = bundle.choose_refine(refine, detector) == "points"
         found_by = bundle.choose_detector(detector)
         self.refiner = PointRefiner(data, found_by).to(self.device) if refines else None
         solves_light = bundle.choose_lighting(lighting) == "solve"
         self.light_solver = LightSolver(data).to(self.device) if solves_light else None
-        self.rasterizer = build_rasterizer(rasterizer, self.device, threads)
-        self.computed_with = {
+        self.geometry = FaceGeometry(
+            data, self.outputs, device=self.device, rasterizer=rasterizer, threads=threads
+        )
+        self.computed_with: dict[str, str] = {
             "device": str(self.device),
             "engine": networks.kind,
             "precision": precision,
-            "rasterizer": self.rasterizer.name,
+            "rasterizer": self.geometry.rasterizer.name,
         }
-        self.segmenter = PartSegmenter(data, self.rasterizer)
-        self.mapper = (
-            TextureMapper(self.model, data, self.rasterizer, size=self.outputs.texture_size)
-            if self.outputs.needs_uv
-            else None
-        )
 
     @property
     def needed_side(self) -> int | None:
@@ -161,7 +152,7 @@ class FaceLabeler:
             part = candidates[start : start + self.batch]
             crops = np.stack([_crop(photos[c.image], c.crop) for c in part])
             batch = self.label_crops(crops_to_tensor(crops, self.device), self._crop_points(part))
-            for face, candidate in zip(self._faces(batch, part), part, strict=True):
+            for face, candidate in zip(self.geometry.faces(batch, part), part, strict=True):
                 results[candidate.image].append(face)
         return results
 
@@ -184,30 +175,17 @@ class FaceLabeler:
         alpha = self.backbone(crops)
         if self.refiner is not None and points5 is not None:
             alpha = self.refiner(alpha, points5.to(self.device))
-        batch = self._drawn(alpha)
+        batch = self.geometry.rasterize(alpha)
         if self.light_solver is not None:
             self._solve_light(self.light_solver, batch, crops)
-        return self._finished(batch, crops)
+        return self.geometry.complete(batch, crops)
 
-    @torch.inference_mode()
     def label_coefficients(self, alpha: Tensor, crops: Tensor | None = None) -> FaceBatch:
-        """All that follows from the coefficients.
+        """All that follows from the coefficients: neither refined nor lit anew.
 
-        Args:
-            alpha: float32 (B, total), as the backbone gives them.
-            crops: float32 (B, 3, 224, 224) RGB 0..1; needed for extracted textures only.
-        Raises:
-            ValueError: a wrong width, a value that is not finite, crops missing where needed.
+        See :meth:`tddfa3.face_geometry.FaceGeometry.label_coefficients`.
         """
-        return self._finished(self._drawn(alpha), crops)
-
-    def _drawn(self, alpha: Tensor) -> FaceBatch:
-        """Geometry, its rasterization, and what is visible."""
-        geometry = self.model(split(alpha, self.sizes))
-        triangles, size = self.model.triangles, (CROP_SIZE, CROP_SIZE)
-        raster = self.rasterizer.rasterize(clip_space(geometry.camera), triangles, size)
-        visible = visible_vertices(raster, triangles, geometry.normals)
-        return FaceBatch(alpha, geometry, raster, visible)
+        return self.geometry.label_coefficients(alpha, crops)
 
     def _solve_light(self, solver: LightSolver, batch: FaceBatch, crops: Tensor) -> None:
         geometry = batch.geometry
@@ -216,48 +194,9 @@ class FaceLabeler:
             batch.visible,
             geometry.normals,
             geometry.coefficients,
-            self.model,
+            self.geometry.model,
         )
         batch.alpha = join(geometry.coefficients)
-
-    def _finished(self, batch: FaceBatch, crops: Tensor | None) -> FaceBatch:
-        """The batch with everything that was asked for."""
-        wanted, triangles = self.outputs, self.model.triangles
-        geometry, raster, visible = batch.geometry, batch.raster, batch.visible
-        # The quality signals compare with these two sets, whether or not they are asked for.
-        for name in dict.fromkeys((*wanted.landmarks, *QUALITY_LANDMARKS)):
-            index = self.landmark_index.indices(name, geometry)
-            batch.landmarks[name] = to_crop_pixels(gather(geometry.points, index))
-            batch.landmarks_visible[name] = visible.gather(1, index)
-        if "seg" in wanted.masks:
-            batch.seg = pack_parts(self.segmenter.full_masks(clip_space(geometry.camera)))
-        if "seg_visible" in wanted.masks or "rle" in wanted.masks:
-            batch.seg_visible = label_map(self.segmenter.visible_masks(raster, visible))
-
-        if wanted.needs_pca:
-            batch.colors["pca"] = self.model.texture(geometry)
-        if self.mapper is not None:
-            self._texture(self.mapper, batch, crops)
-        for name in wanted.renders:
-            batch.renders[name] = render(name, self.rasterizer, triangles, batch)
-        return batch
-
-    def _texture(self, mapper: TextureMapper, batch: FaceBatch, crops: Tensor | None) -> None:
-        """UV maps as uint8: as floats, those of a batch would be the largest tensors of all."""
-        wanted, pca = self.outputs, batch.colors["pca"]
-        if "pca" in wanted.textures:
-            batch.textures["pca"] = mapper.uv_map(pca, dtype=torch.uint8)
-        if not wanted.needs_extracted:
-            return
-        if crops is None:
-            raise ValueError("an extracted texture needs the crops, not the coefficients alone")
-        source = crops, batch.geometry, batch.visible, pca, wanted.blend
-        if "extracted" in wanted.textures:
-            batch.textures["extracted"], batch.colors["extracted"] = mapper.extract(
-                *source, dtype=torch.uint8
-            )
-        else:
-            batch.colors["extracted"] = mapper.extract_colors(*source)
 
     def _candidates(self, image: int, photo: Photo, found: Detections) -> list[Candidate]:
         """The faces of one image that have a crop, by score, cut down to what was asked for."""
@@ -309,11 +248,6 @@ class FaceLabeler:
         points = [c.crop.to_crop(c.points5) for c in candidates if c.points5 is not None]
         return torch.from_numpy(np.stack(points)).to(torch.float32)
 
-    def _faces(self, batch: FaceBatch, candidates: Sequence[Candidate]) -> list[Face]:
-        return faces_from_batch(
-            batch, candidates, self.model, self.uv, self.part_names, self.outputs
-        )
-
 
 def _crop(photo: Photo, crop: CropTransform) -> NDArray[np.uint8]:
     """Out of what was decoded; ``crop`` is of the photograph."""
@@ -324,41 +258,9 @@ def _in_photo(found: Detections, factor: int) -> Detections:
     """What was found in pixels of a ``factor``-th of its size, in pixels of the photograph."""
     if factor == 1:
         return found
-
-    def enlarged(points: NDArray[np.float32]) -> NDArray[np.float32]:
-        return ((points + np.float32(0.5)) * factor - np.float32(0.5)).astype(np.float32)
-
     return replace(
         found,
-        boxes=enlarged(found.boxes),
-        points5=enlarged(found.points5),
-        points106=None if found.points106 is None else enlarged(found.points106),
+        boxes=scale_pixels(found.boxes, factor),
+        points5=scale_pixels(found.points5, factor),
+        points106=None if found.points106 is None else scale_pixels(found.points106, factor),
     )
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes CUDA where it is.
-
-    Raises:
-        UserError: not a device that is supported, or one that is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"device: {name!r} is not a device; give auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UnavailableError(
-            f"device: {name!r} was asked for and PyTorch sees no CUDA device; "
-            "use --device cpu, or install a CUDA build of PyTorch and its driver"
-        )
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device: {name!r} is not supported; give auto, cpu or cuda")
-    return device
-
-
-def crops_to_tensor(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 (B, 224, 224, 3) to float32 (B, 3, 224, 224) 0..1 on the device."""
-    tensor = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2)
-    return tensor.contiguous().to(torch.float32) / 255.0

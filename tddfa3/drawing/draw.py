@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import cv2
 import numba
@@ -19,10 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tddfa3.geometry.crop import CropTransform
-from tddfa3.images.photo import Photo, factor_of, pixels_of
-
-if TYPE_CHECKING:
-    from tddfa3.face import Face
+from tddfa3.images.photo import Photo, factor_of, pixels_of, scale_pixels
 
 Picture = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -71,7 +69,25 @@ _SUBPIXEL_BITS = 4
 _STRIP = 64  # rows that are laid over at a time, to stay in the processor's cache
 
 
-def overlay(photo: Photo, faces: Sequence[Face], *, max_side: int | None = OVERLAY_SIDE) -> Picture:
+class Drawable(Protocol):
+    """What can be drawn of a face; :class:`tddfa3.face.Face` says what each means."""
+
+    box: NDArray[np.float32]
+    score: float
+    yaw: float
+    pitch: float
+    roll: float
+    crop: CropTransform
+    landmarks: dict[str, NDArray[np.float32]]
+    landmarks_visible: dict[str, NDArray[np.bool_]]
+    seg: Picture | None
+    seg_visible: Picture | None
+    renders: dict[str, NDArray[np.generic]]
+
+
+def overlay(
+    photo: Photo, faces: Sequence[Drawable], *, max_side: int | None = OVERLAY_SIDE
+) -> Picture:
     """One compact picture: visible parts tinted, 68 landmarks as strokes, boxes, scores and angles.
 
     photo: (H, W, 3) uint8 RGB, or reduced. faces: of it; what one lacks is not drawn.
@@ -94,7 +110,7 @@ def overlay(photo: Photo, faces: Sequence[Face], *, max_side: int | None = OVERL
 
 def sheet(
     photo: Photo,
-    face: Face,
+    face: Drawable,
     *,
     part_names: Sequence[str] = (),
     cell: int = SHEET_CELL,
@@ -160,7 +176,7 @@ def render_over(
     return canvas.picture
 
 
-def covered_by_face(face: Face) -> NDArray[np.bool_]:
+def covered_by_face(face: Drawable) -> NDArray[np.bool_]:
     """(224, 224): where any of the face's renders is not 0."""
     covered = np.zeros((face.crop.size, face.crop.size), bool)
     for picture in face.renders.values():
@@ -168,21 +184,17 @@ def covered_by_face(face: Face) -> NDArray[np.bool_]:
     return covered
 
 
-def _as_decoded(face: Face, photo: Photo) -> Face:
+def _as_decoded(face: Drawable, photo: Photo) -> Drawable:
     """The face with box, landmarks and crop in the decoded pixels."""
     factor = factor_of(photo)
     if factor == 1:
         return face
 
-    def reduced(points: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (points + np.float32(0.5)) / np.float32(factor) - np.float32(0.5)
-
-    return replace(
-        face,
-        box=reduced(face.box),
-        landmarks={name: reduced(points) for name, points in face.landmarks.items()},
-        crop=face.crop.reduced(factor),
-    )
+    reduced = copy(face)
+    reduced.box = scale_pixels(face.box, 1 / factor)
+    reduced.landmarks = {name: scale_pixels(p, 1 / factor) for name, p in face.landmarks.items()}
+    reduced.crop = face.crop.reduced(factor)
+    return reduced
 
 
 @dataclass
@@ -217,7 +229,7 @@ class _Canvas:
         height = max(10, round(max(self.picture.shape[:2]) / 26))
         _text(self.picture, text, (height // 2, height // 2), height)
 
-    def width_for(self, face: Face) -> float:
+    def width_for(self, face: Drawable) -> float:
         """Line width that suits the face's size in the picture, in pixels."""
         x0, y0, x1, y1 = face.box
         side = max(x1 - x0, y1 - y0) * self.scale
@@ -321,7 +333,7 @@ class _Canvas:
                         self.picture, [corner], False, color, thickness, cv2.LINE_AA, _SUBPIXEL_BITS
                     )
 
-    def caption(self, face: Face) -> None:
+    def caption(self, face: Drawable) -> None:
         """Score and head pose above the box, where the face is large enough to carry them."""
         x0, y0, x1, y1 = (np.asarray(face.box) - np.tile(self.origin, 2) + 0.5) * self.scale
         height = round(min((x1 - x0) / 14, max(self.picture.shape[:2]) / 40))
@@ -339,7 +351,7 @@ class _Canvas:
         if given.ndim != 2 or given.shape[1] != 2 or not np.isfinite(given).all():
             raise ValueError(f"points must be finite and (N, 2), not {given.shape}")
         reach = 4.0 * max(self.picture.shape[:2])
-        placed = np.clip((given - self.origin + 0.5) * self.scale - 0.5, -reach, reach)
+        placed = np.clip(scale_pixels(given - self.origin, self.scale), -reach, reach)
         return [(_shifted(x), _shifted(y)) for x, y in placed]
 
 
@@ -361,7 +373,7 @@ def _rimmed(color: Color, width: float) -> tuple[tuple[Color, int], ...]:
     return ((color, 1),) if width <= 1 else ((RIM_COLOR, thickness + 2), (color, thickness))
 
 
-def _surroundings(image: Picture, face: Face) -> tuple[int, int, int, int]:
+def _surroundings(image: Picture, face: Drawable) -> tuple[int, int, int, int]:
     """x0, y0, x1, y1: the whole photograph, or of one with a small face the part around it."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = (float(v) for v in face.box)

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tddfa3.drawing.blend import SeamlessBlender, erode
+from tddfa3.drawing.threads import FaceThreads
 from tddfa3.drawing.uv_chart import MapReader, UvChart
 from tddfa3.geometry.face_model import FaceModel, Geometry
-from tddfa3.networks.threads import FaceThreads
 from tddfa3.rasterize import Rasterizer
 
 if TYPE_CHECKING:
-    from tddfa3.assets.bundle import FaceModelData
+    from tddfa3.assets.face_model_data import FaceModelData
 
 Blend = Literal["pca", "flip"]
 

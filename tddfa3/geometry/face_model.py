@@ -22,7 +22,7 @@ from tddfa3.coefficients import Coefficients, CoefficientSizes
 from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 
 if TYPE_CHECKING:
-    from tddfa3.assets.bundle import FaceModelData
+    from tddfa3.assets.face_model_data import FaceModelData
 
 _TINY = 1e-12
 """Shorter vectors are not made unit: a triangle without area has the normal 0."""

@@ -18,7 +18,7 @@ from tddfa3.conventions import CROP_SIZE, LANDMARK_SETS
 from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 
 if TYPE_CHECKING:
-    from tddfa3.assets.bundle import FaceModelData
+    from tddfa3.assets.face_model_data import FaceModelData
     from tddfa3.geometry.face_model import Geometry
 
 CHIN = 16

@@ -18,7 +18,7 @@ from tddfa3.coefficients import Coefficients
 from tddfa3.geometry.face_model import SH_AMBIENT, FaceModel, sh_bands, sh_shading
 
 if TYPE_CHECKING:
-    from tddfa3.assets.bundle import FaceModelData
+    from tddfa3.assets.face_model_data import FaceModelData
 
 SKIN_PARTS = ("skin", "nose")
 LEADING_ALBEDO = 5

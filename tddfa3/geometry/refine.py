@@ -21,7 +21,7 @@ from tddfa3.geometry.landmarks import to_crop_pixels
 from tddfa3.geometry.quality import FIVE_FROM_68
 
 if TYPE_CHECKING:
-    from tddfa3.assets.bundle import FaceModelData
+    from tddfa3.assets.face_model_data import FaceModelData
 
 POINT_OFFSETS = {
     "mtcnn": ((-0.7, -2.0), (-0.7, -2.0), (-0.7, 1.8), (-0.7, -1.8), (-0.7, -1.8)),

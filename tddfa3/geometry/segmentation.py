@@ -6,12 +6,16 @@ masks and landmarks are half a pixel apart; upstream has the same offset.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
-from tddfa3.assets.bundle import FaceModelData
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.rasterize import Rasterizer
+
+if TYPE_CHECKING:
+    from tddfa3.assets.face_model_data import FaceModelData
 
 # One bit per part in a uint8.
 MAX_PACKED_PARTS = 8

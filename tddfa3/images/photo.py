@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Float = TypeVar("Float", np.float32, np.float64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReducedPhoto:
     """Averages of ``factor`` by ``factor`` pixels, as JPEG decoders give them cheaply.
 
-    Pixel i of it lies at ``(i + 0.5) factor - 0.5`` of the photograph.
+    Pixel i of it lies at ``(i + 0.5) factor - 0.5`` of the photograph (:func:`scale_pixels`).
 
     Args:
         pixels: (h, w, 3) uint8 RGB.
@@ -50,3 +52,18 @@ def size_of(photo: Photo) -> tuple[int, int]:
 def all_of(photo: Photo) -> NDArray[np.uint8]:
     """All its pixels; raises whatever ``full`` does."""
     return photo.full() if isinstance(photo, ReducedPhoto) else photo
+
+
+def scale_pixels(points: NDArray[Float], factor: float) -> NDArray[Float]:
+    """Where points lie once their picture is scaled.
+
+    A whole number is the centre of a pixel, so a picture begins at -0.5, and that edge stays.
+
+    Args:
+        points: float32 or float64, any shape, pixels.
+        factor: size of the scaled picture, of the given one.
+    Returns:
+        pixels of the scaled picture, of the same type.
+    """
+    half = points.dtype.type(0.5)
+    return (points + half) * points.dtype.type(factor) - half

@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from tddfa3.conventions import LANDMARK_SETS
+from tddfa3.device import crops_to_tensor
 from tddfa3.face import Face
 from tddfa3.geometry.batch import FaceBatch
-from tddfa3.labeler import FaceLabeler, crops_to_tensor
+from tddfa3.labeler import FaceLabeler
 from tddfa3.outputs import Outputs
 
 CASES = [

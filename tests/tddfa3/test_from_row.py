@@ -9,9 +9,11 @@ import pytest
 import skimage.data
 
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.errors import UserError
 from tddfa3.face import Face
 from tddfa3.from_row import FaceNumbers, FaceRebuilder
 from tddfa3.labeler import FaceLabeler
+from tddfa3.networks.engine import Engine
 from tddfa3.outputs import Outputs
 
 OUTPUTS = Outputs(
@@ -83,6 +85,19 @@ def test_a_photograph_is_needed_for_its_texture_only(
     np.testing.assert_allclose(points[vertices], face.landmarks["68"], atol=0.01)
 
 
+def test_no_network_is_loaded(
+    small_bundle: AssetBundle, face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(AssetBundle, "tensors", lambda _, file: read.append(file))
+    monkeypatch.setattr(Engine, "network", lambda *_, **__: pytest.fail("a network was built"))
+    without = AssetBundle(small_bundle.path, {**small_bundle.manifest, "backbones": {}})
+    rebuild = FaceRebuilder(without, Outputs(meshes=("pca",)))
+    [again] = rebuild([FaceNumbers.from_row(row_of(face))])
+    np.testing.assert_array_equal(again.meshes["pca"].triangles, face.meshes["pca"].triangles)
+    assert read == []
+
+
 def test_no_faces(rebuilder: FaceRebuilder) -> None:
     assert rebuilder([]) == []
 
@@ -98,6 +113,11 @@ def test_a_row_without_a_face(face: Face, column: str) -> None:
     for value in (None, [float("nan")] * 5):
         with pytest.raises(ValueError, match=column):
             FaceNumbers.from_row(row_of(face) | {column: value})
+
+
+def test_batches_hold_a_face_at_least(small_bundle: AssetBundle) -> None:
+    with pytest.raises(UserError, match="batch: 0"):
+        FaceRebuilder(small_bundle, Outputs(), batch=0)
 
 
 def test_another_face_model(face: Face, rebuilder: FaceRebuilder, photo: np.ndarray) -> None:

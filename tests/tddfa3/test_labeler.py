@@ -10,10 +10,11 @@ import skimage.data
 import torch
 
 from tddfa3.assets.bundle import AssetBundle
+from tddfa3.device import choose_device, crops_to_tensor
 from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import Face
 from tddfa3.geometry.crop import crop_image
-from tddfa3.labeler import FaceLabeler, choose_device, crops_to_tensor
+from tddfa3.labeler import FaceLabeler
 from tddfa3.networks.detection import Detections
 from tddfa3.outputs import Outputs
 from tests.support.everything import EVERYTHING
@@ -73,7 +74,7 @@ def test_a_photograph(labeler: FaceLabeler, astronaut: np.ndarray) -> None:
     assert 0 < face.quality_visible <= 1
     assert face.quality_points > 0
     assert face.textures["extracted"].shape == (128, 128, 3)
-    assert face.meshes["pca"].vertices.shape == (labeler.model.n_vertices, 3)
+    assert face.meshes["pca"].vertices.shape == (labeler.geometry.model.n_vertices, 3)
 
 
 def test_mixed_sizes_and_nothing_to_find(labeler: FaceLabeler, astronaut: np.ndarray) -> None:

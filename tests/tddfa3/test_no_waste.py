@@ -37,7 +37,7 @@ def test_one_rasterization_per_batch_and_the_chart_once(
         small_bundle, detector="none", backbone="mbnetv3", outputs=EVERYTHING, batch=2
     )
     drawn: Counter[tuple[str, Any]] = Counter()
-    raster = labeler.rasterizer
+    raster = labeler.geometry.rasterizer
     monkeypatch.setattr(
         raster,
         "rasterize",
@@ -76,15 +76,17 @@ def test_labels_alone_draw_no_texture(
     small_bundle: AssetBundle, crops: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labeler = FaceLabeler(small_bundle, detector="none", backbone="mbnetv3")
-    assert labeler.mapper is None
-    monkeypatch.setattr(labeler.model, "texture", lambda *_: pytest.fail("nobody asked for it"))
+    assert labeler.geometry.mapper is None
+    monkeypatch.setattr(
+        labeler.geometry.model, "texture", lambda *_: pytest.fail("nobody asked for it")
+    )
     assert len(labeler(crops)) == len(crops)
 
 
 def test_the_bases_of_the_face_model_are_not_copied(small_bundle: AssetBundle) -> None:
     data = small_bundle.face_model()
     labeler = FaceLabeler(small_bundle, detector="none", backbone="mbnetv3")
-    own = type(labeler.model)(data)
+    own = type(labeler.geometry.model)(data)
     for name in ("id_basis", "exp_basis", "albedo_basis"):
         assert getattr(own, name).data_ptr() == getattr(data, name).ctypes.data
-        assert torch.equal(getattr(labeler.model, name), getattr(own, name))
+        assert torch.equal(getattr(labeler.geometry.model, name), getattr(own, name))

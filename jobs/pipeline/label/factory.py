@@ -151,7 +151,7 @@ def check_device(config: LabelConfig) -> None:
             "use --rasterizer cpu or auto"
         )
     if config.engine == "onnx" or config.precision != "fp32" or config.compiled:
-        from tddfa3.labeler import choose_device
+        from tddfa3.device import choose_device
         from tddfa3.networks.engine import Engine
 
         Engine(

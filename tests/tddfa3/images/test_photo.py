@@ -13,7 +13,7 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.drawing.draw import overlay, sheet
 from tddfa3.face import Face
 from tddfa3.geometry.crop import CropTransform, crop_image
-from tddfa3.images.photo import ReducedPhoto, size_of
+from tddfa3.images.photo import ReducedPhoto, scale_pixels, size_of
 from tddfa3.labeler import FaceLabeler
 from tddfa3.outputs import Outputs
 
@@ -124,3 +124,12 @@ def test_pictures_are_drawn_over_what_was_decoded(
     from_fewer = sheet(photo, fewer)
     assert from_fewer.shape == from_all.shape
     assert np.abs(from_fewer.astype(int) - from_all).mean() < 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pixels_scale_about_the_pictures_edge(dtype: type) -> None:
+    edges_and_centre = np.array([[-0.5, -0.5], [0, 0], [9.5, 4.5]], dtype)
+    larger = scale_pixels(edges_and_centre, 4)
+    np.testing.assert_array_equal(larger, np.array([[-0.5, -0.5], [1.5, 1.5], [39.5, 19.5]]))
+    assert larger.dtype == dtype
+    np.testing.assert_array_equal(scale_pixels(larger, 1 / 4), edges_and_centre)
