@@ -20,6 +20,7 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import onnxruntime
@@ -58,6 +59,8 @@ def stem(
         list(shape),
         opset,
         torch.__version__,
+        # Of what is installed, as the package itself is imported only where an export is made.
+        metadata.version("torchvision"),
         onnxruntime.__version__,
         _processor(),
         _code_digest(),

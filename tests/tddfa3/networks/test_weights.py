@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.models.resnet import Bottleneck
 
 from tddfa3.errors import AssetError
-from tddfa3.networks.resnet import Bottleneck
 from tddfa3.networks.weights import fold_batch_norms, load_network
 
 
@@ -46,7 +46,9 @@ def test_loading_does_not_change_the_stored_weights() -> None:
 
 
 def test_batch_norms_are_folded_also_where_layers_are_attributes() -> None:
-    network = nn.Sequential(Bottleneck(8, 4, 2), Bottleneck(16, 4, 1)).eval().requires_grad_(False)
+    projection = nn.Sequential(nn.Conv2d(8, 16, 1, stride=2, bias=False), nn.BatchNorm2d(16))
+    blocks = Bottleneck(8, 4, stride=2, downsample=projection), Bottleneck(16, 4)
+    network = nn.Sequential(*blocks).eval().requires_grad_(False)
     images = torch.rand(2, 8, 64, 64)
     expected = network(images)
     fold_batch_norms(network)
