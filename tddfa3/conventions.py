@@ -5,6 +5,13 @@ from __future__ import annotations
 CROP_SIZE = 224
 """Side of the crop that the networks see, and of its masks and renders, in pixels."""
 
+FOCAL = 1015.0
+"""Focal length of the crop's camera in crop pixels: a field of view of 12.6 degrees."""
+CENTRE = 112.0
+"""Where its axis meets the crop, in crop pixels from either edge."""
+CAMERA_DISTANCE = 10.0
+"""From the camera to the origin of the model frame, in model units."""
+
 LANDMARK_SETS = ("68", "106", "106_2d", "134")
 """106_2d is 106 with the contour where a photograph shows it; the others are fixed vertices."""
 

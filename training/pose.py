@@ -6,11 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tddfa3.conventions import CROP_SIZE
+from tddfa3.conventions import CAMERA_DISTANCE, CENTRE, CROP_SIZE, FOCAL
 from tddfa3.geometry.camera import (
-    CAMERA_DISTANCE,
-    CENTRE,
-    FOCAL,
     project,
     rotation_matrix,
     to_camera,

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from tddfa3.assets.default import OPEN, bundle_folder, default_folder
 from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.coefficients import CoefficientSizes
+from tddfa3.conventions import CAMERA_DISTANCE, CENTRE, CROP_SIZE, FOCAL
 from tddfa3.errors import AssetError, UserError
 
 if TYPE_CHECKING:
@@ -48,7 +49,13 @@ AUTO = "auto"
 the refinement that it declares."""
 LIGHTINGS = ("network", "solve")
 REFINEMENTS = ("none", "points")
-CROP = {"size": 224, "focal": 1015.0, "centre": 112.0, "camera_distance": 10.0}
+CROP = {
+    "size": CROP_SIZE,
+    "focal": FOCAL,
+    "centre": CENTRE,
+    "camera_distance": CAMERA_DISTANCE,
+}
+"""The crop and its camera, which the networks of a bundle were trained with."""
 
 _UPSTREAM_MARKERS = ("face_model.npy", "net_recon.pth", "similarity_Lm3D_all.mat")
 _REQUIRED_KEYS = (
@@ -331,6 +338,11 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         raise AssetError(f"{path} lacks {', '.join(missing)}; {_REMAKE}")
     if FACE_MODEL_FILE not in manifest["files"]:
         raise AssetError(f"{path} lists no {FACE_MODEL_FILE}; {_REMAKE}")
+    if manifest["crop"] != CROP:
+        raise AssetError(
+            f"{path} is for the crop {manifest['crop']}, and this version of tddfa3 cuts {CROP}; "
+            f"{_REMAKE}, or use the version of tddfa3 that made it"
+        )
     _check_networks(path, manifest)
     return manifest
 

@@ -15,16 +15,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from tddfa3.conventions import CROP_SIZE
+from tddfa3.conventions import CAMERA_DISTANCE, CENTRE, CROP_SIZE, FOCAL
 
 if TYPE_CHECKING:
     from tddfa3.geometry.crop import CropTransform
 
-FOCAL = 1015.0
-"""Focal length of the crop's camera in crop pixels: a field of view of 12.6 degrees."""
-CENTRE = 112.0
-CAMERA_DISTANCE = 10.0
-"""From the camera to the origin of the model frame, in model units."""
 NEAR, FAR = 5.0, 15.0
 
 Floats = NDArray[np.float64]

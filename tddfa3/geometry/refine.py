@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tddfa3.coefficients import join, split
-from tddfa3.geometry.camera import CENTRE, FOCAL, project, rotation_matrix, to_camera
+from tddfa3.conventions import CENTRE, FOCAL
+from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 from tddfa3.geometry.landmarks import to_crop_pixels
 from tddfa3.geometry.quality import FIVE_FROM_68
 

@@ -144,6 +144,8 @@ def test_part_names_that_disagree(face_bundle: AssetBundle) -> None:
         (lambda m: m["detectors"].update(mtcnn={"files": ["mtcnn.safetensors"]}), "lists no mtcnn"),
         (lambda m: m["coefficients"].update(id=0), "id is 0"),
         (lambda m: m["coefficients"].update(hair=3), "describes its networks wrongly"),
+        (lambda m: m["crop"].update(focal=900.0), "is for the crop .*'focal': 900.0.*1015.0"),
+        (lambda m: m.update(crop=None), "is for the crop None"),
         (lambda m: m.update(lighting="moon"), "unknown lighting 'moon'"),
         (lambda m: m.update(refine="twice"), "unknown refine 'twice'"),
     ],

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.coefficients import split
+from tddfa3.conventions import CAMERA_DISTANCE
 from tddfa3.geometry.camera import (
-    CAMERA_DISTANCE,
     FAR,
     NEAR,
     clip_space,
