@@ -1,8 +1,8 @@
 """Writers of mesh files: plain arrays in, bytes out, no checks (`mesh` has made them).
 
-They are written out here because a run may write millions of meshes: for 35,709 vertices the OBJ
-writer takes some 10 ms, where formatting number by number takes over 500, and PLY and GLB about
-1 ms each. The tests read every file back through trimesh.
+They are written out here because a run may write millions of meshes: for 35,709 vertices with
+colours OBJ, PLY and GLB take 6, 1 and 2 ms, where trimesh takes 170, 1.3 and 4 and rounds an
+OBJ to eight decimals. The tests read every file back through trimesh.
 """
 
 from __future__ import annotations

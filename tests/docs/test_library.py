@@ -21,6 +21,8 @@ def test_the_blocks_run_one_after_the_other(small_bundle: AssetBundle) -> None:
         exec(compile(block, str(PAGE), "exec"), names)
     assert set(names["files"]) == {"face.obj", "face.mtl", "face.jpg"}
     assert names["glb"][:4] == b"glTF"
+    assert names["area"] > 0
+    assert len(names["stl"]) == 84 + 50 * len(names["mesh"].faces)
     landmarks = names["pixels"][small_bundle.face_model().landmarks["68"]]
     np.testing.assert_allclose(landmarks, names["in_photo"].landmarks["68"], rtol=0, atol=0.01)
     assert names["compact"].shape == names["photo"].shape

@@ -6,6 +6,8 @@ import io
 import json
 import re
 import struct
+import subprocess
+import sys
 from typing import Any
 
 import cv2
@@ -48,6 +50,35 @@ def smooth_picture(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def load(data: bytes, fmt: str) -> Any:
     return trimesh.load(io.BytesIO(data), file_type=fmt, process=False, force="mesh")
+
+
+class TestToTrimesh:
+    def test_vertex_colours_are_those_of_the_files(self) -> None:
+        mesh = make_mesh()
+        made = mesh.to_trimesh()
+        np.testing.assert_array_equal(made.vertices, mesh.vertices)
+        np.testing.assert_array_equal(made.faces, mesh.triangles)
+        written: Any = load(encode_mesh(mesh, "ply"), "ply")
+        np.testing.assert_array_equal(made.visual.vertex_colors, written.visual.vertex_colors)
+
+    def test_a_texture_goes_with_the_mesh(self) -> None:
+        mesh = make_mesh(textured=True)
+        made = mesh.to_trimesh()
+        np.testing.assert_array_equal(made.visual.uv, mesh.uv)
+        np.testing.assert_array_equal(np.asarray(made.visual.material.image), mesh.texture)
+        again: Any = load(made.export(file_type="glb"), "glb")
+        texture = again.visual.material.baseColorTexture
+        np.testing.assert_array_equal(np.asarray(texture.convert("RGB")), mesh.texture)
+
+    def test_a_mesh_without_colours(self) -> None:
+        mesh = make_mesh()
+        made = FaceMesh(mesh.vertices, mesh.triangles).to_trimesh()
+        assert not made.visual.defined
+
+    def test_it_is_imported_when_asked_for(self) -> None:
+        code = "import sys, tddfa3.labeler; print('trimesh' in sys.modules)"
+        told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        assert told.stdout.strip() == b"False"
 
 
 def obj_columns(text: str, word: str) -> list[list[str]]:
