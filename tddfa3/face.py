@@ -22,7 +22,7 @@ from tddfa3.geometry.quality import (
     quality_points106,
     quality_visible,
 )
-from tddfa3.images.rle import Rle, encode_rle
+from tddfa3.images.rle import Rle, encode_label_map
 from tddfa3.outputs import Outputs
 
 Floats = NDArray[np.float32]
@@ -249,7 +249,7 @@ def visible_parts_rle(
         part_names: of labels 1, 2, ...
     """
     on_image = crop.labels_to_image(labels)
-    return {name: encode_rle(on_image == i) for i, name in enumerate(part_names, start=1)}
+    return dict(zip(part_names, encode_label_map(on_image, len(part_names)), strict=True))
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

@@ -1,4 +1,8 @@
-"""Box arithmetic in NumPy, xyxy; MTCNN's as the PyPI package ``mtcnn`` 1.0.0 does it."""
+"""Box arithmetic in NumPy, xyxy; MTCNN's as the PyPI package ``mtcnn`` 1.0.0 does it.
+
+torchvision suppresses boxes faster where there are many (the 60 of a usual photograph: 0.03 ms
+against 0.09; detecting takes 200), but would be imported in every actor for it: 1.5 s and 90 MB.
+"""
 
 from __future__ import annotations
 
