@@ -27,7 +27,7 @@ bench: $(VENV)/demo.stamp
 lint: $(VENV)/test.stamp
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy tddfa3 jobs
+	$(PY) -m mypy
 
 $(VENV)/demo.stamp $(VENV)/test.stamp: $(VENV)/%.stamp: $(VENV)/made.stamp pyproject.toml
 	echo "Installing tddfa3 and what it needs into $(VENV) (minutes the first time) ..."

@@ -62,7 +62,7 @@ class LibraryLoop:
                 self._publish(file.rel, file.encode())
             yield from image_rows(record, faces)
 
-    def _publish(self, rel: str, data: bytes) -> None:
+    def _publish(self, rel: str, data: bytes | memoryview) -> None:
         self.bytes += len(data)
         self.store.publish_new(f"{self.published:04d}/{rel}", data)
 

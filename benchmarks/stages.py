@@ -133,7 +133,7 @@ def job_stages(
         for photo, image, faces in zip(photos, images, labeler(images), strict=True)
     ]
 
-    def rows() -> bytes:
+    def rows() -> memoryview:
         every = [row for record, _, faces in labelled for row in image_rows(record, faces)]
         return encode_part(to_table(every, schema, {}))
 
@@ -148,7 +148,7 @@ def job_stages(
         ]
         return {file.rel: file.encode() for file in files}
 
-    files = {"part.parquet": rows(), **objects()}
+    files: dict[str, bytes | memoryview] = {"part.parquet": rows(), **objects()}
     return {
         "encode rows": rows,
         "encode meshes, textures, sheets": objects,
@@ -156,7 +156,7 @@ def job_stages(
     }
 
 
-def _publisher(store: Store, files: dict[str, bytes]) -> Callable[[], None]:
+def _publisher(store: Store, files: dict[str, bytes | memoryview]) -> Callable[[], None]:
     def publish() -> None:
         for rel, data in files.items():
             store.publish(rel, data)

@@ -92,7 +92,7 @@ class People:
         closed = mean + of_identity @ identity
         share = random.random()
         if share < (0.2 if smiling else 0.45):
-            wanted = closed
+            wanted: Floats | float = closed
         elif share < 0.7:
             wanted = closed + random.uniform(0, 0.18)
         else:

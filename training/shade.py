@@ -76,8 +76,8 @@ def shade(attributes: Floats, raster: Floats, atlas: Floats, eyes: Eyes) -> Floa
         raster[..., 3],
         atlas,
         eyes.centres,
-        np.float32(eyes.iris_radius),
-        np.float32(eyes.pupil_radius),
+        np.float32(eyes.iris_radius),  # type: ignore[arg-type]
+        np.float32(eyes.pupil_radius),  # type: ignore[arg-type]
         eyes.white,
         eyes.iris,
         eyes.highlight,

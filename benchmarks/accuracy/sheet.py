@@ -41,7 +41,7 @@ def tile(photo: ReferencePhoto, face: Face) -> npt.NDArray[np.uint8]:
         for x, y in face.crop.to_crop(points) * ENLARGED:
             cv2.circle(pointed, (round(x), round(y)), 2, colour, -1, cv2.LINE_AA)
     covered = covered_by_face(face)[..., None] * MESH_OPACITY
-    meshed = crop * (1 - covered) + face.renders["shape"] * covered
+    meshed = crop * (1 - covered) + face.renders["shape"].astype(np.float64) * covered
     meshed = cv2.resize(meshed.astype(np.uint8), size, interpolation=cv2.INTER_CUBIC)
     cv2.putText(meshed, photo.name, (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, FOUND, 1, cv2.LINE_AA)
     return np.concatenate([pointed, meshed], 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import skimage.data
@@ -16,7 +17,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "library.md"
 def test_the_blocks_run_one_after_the_other(small_bundle: AssetBundle) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) > 8
-    names = {"ASSETS": small_bundle.path, "photo": np.ascontiguousarray(skimage.data.astronaut())}
+    photo = np.ascontiguousarray(skimage.data.astronaut())
+    names: dict[str, Any] = {"ASSETS": small_bundle.path, "photo": photo}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)
     assert set(names["files"]) == {"face.obj", "face.mtl", "face.jpg"}

@@ -46,7 +46,7 @@ def strike_driver(step: str) -> None:
         report(reporter, event)
 
     Store.publish_new = publish  # type: ignore[method-assign, assignment]
-    Reporter.report = told  # type: ignore[method-assign]
+    Reporter.report = told  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -54,8 +54,7 @@ class Line:
         self.wrong += tally.wrong + len(tally.problems)
 
     def __str__(self) -> str:
-        numbers = (self.times, self.images, self.lost, self.doubled, self.wrong)
-        numbers += (self.unexpected,)
+        numbers = [self.times, self.images, self.lost, self.doubled, self.wrong, self.unexpected]
         return f"| {self.fault} | {self.what} | " + " | ".join(f"{n:,}" for n in numbers) + " |"
 
 

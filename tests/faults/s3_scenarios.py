@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.pipeline.storage.s3 import S3Objects
 from tests.faults.arena import Arena, finish
 from tests.faults.scenarios import MOST_STARTS, SLOW, the_same_command_finishes, truncated_tar
-from tests.support.fault_proxy import FaultProxy
+from tests.support.fault_proxy import Fault, FaultProxy
 from tests.support.seaweed import SeaweedServer
 from tests.support.shared_ray import WORKER_ENVIRONMENT
 
@@ -124,8 +124,9 @@ def server_gone(arena: S3Arena) -> None:
 def flaky_network(arena: S3Arena) -> None:
     """Requests of every kind are throttled and dropped, bodies cut, replies to writes lost."""
     arena.write_shard("a", 30)
+    spoilt_by: dict[str, Fault] = {"GET": "cut_body", "PUT": "lose_reply", "HEAD": "lose_reply"}
     with spoilt(arena) as proxy:
-        for method, other in (("GET", "cut_body"), ("PUT", "lose_reply"), ("HEAD", "lose_reply")):
+        for method, other in spoilt_by.items():
             proxy.spoil("throttle", method)
             proxy.spoil("drop", method, 3, every=2)
             proxy.spoil(other, method, 3, every=2)

@@ -21,13 +21,14 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.faults.arena import Arena, Finished, finish
 from tests.faults.faults import StrikesWhileLabelling
 from tests.support.fakes import FREEZES, HANGS, KILLS, NO_FACE, RAISES, png
 
 MOST_STARTS = 12
-SLOW = {"factory": "SlowMeshes", "arguments": {"seconds": 0.05}}
+SLOW: dict[str, Any] = {"factory": "SlowMeshes", "arguments": {"seconds": 0.05}}
 
 
 def the_same_command_finishes(arena: Arena, *options: str) -> Finished:
@@ -81,14 +82,15 @@ def actor_killed(arena: Arena) -> None:
 def driver_killed_at(step: str, spare_actor: bool = False) -> Callable[[Arena], None]:
     def scenario(arena: Arena) -> None:
         arena.write_shard("a", 15)
+        flag = arena.folder / "flag"
         arguments = {
             "step": step,
-            "flag": str(arena.folder / "flag"),
+            "flag": str(flag),
             "spare_actor": spare_actor,
         }
         process = arena.start(factory="StrikesAtCommit", arguments=arguments)
         finish(process).expect(-signal.SIGKILL)
-        assert Path(arguments["flag"]).exists(), "it was not killed by itself"
+        assert flag.exists(), "it was not killed by itself"
         the_same_command_finishes(arena)
 
     scenario.__doc__ = f"The driver is killed with SIGKILL {step} of a chunk."

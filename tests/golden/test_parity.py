@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tddfa3.assets.bundle import AssetBundle
 from tddfa3.conventions import LANDMARK_SETS
 from tddfa3.device import crops_to_tensor
 from tddfa3.face import Face
@@ -48,7 +49,7 @@ class Case:
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def case(
     request: pytest.FixtureRequest,
-    bundle: object,
+    bundle: AssetBundle,
     shared: Path,
     golden: Callable[[str], Golden],
 ) -> Case:
@@ -140,12 +141,14 @@ def test_visible_vertices(case: Case) -> None:
 
 def test_full_masks(case: Case) -> None:
     assert case.face.seg is not None
+    assert case.from_crop.seg is not None
     theirs = bits(case.expected["seg_bits"], 224, 224, 8)
     assert_parts_agree(parts_of(case.from_crop.seg[0].numpy()), theirs)
     assert_parts_agree(parts_of(case.face.seg), theirs)
 
 
 def test_visible_masks(case: Case) -> None:
+    assert case.from_crop.seg_visible is not None
     theirs = bits(case.expected["seg_visible_bits"], 224, 224, 8)
     labels = case.from_crop.seg_visible[0].numpy()
     expected = np.zeros((224, 224), np.uint8)
@@ -159,6 +162,7 @@ def test_visible_masks(case: Case) -> None:
 
 
 def test_label_map_of_the_photograph(case: Case) -> None:
+    assert case.face.seg_visible is not None
     ours = case.face.crop.labels_to_image(case.face.seg_visible)
     theirs = case.expected["seg_visible_image"]
     assert ours.shape == theirs.shape
@@ -166,6 +170,7 @@ def test_label_map_of_the_photograph(case: Case) -> None:
 
 
 def test_full_masks_on_the_photograph(case: Case) -> None:
+    assert case.face.seg is not None
     height, width = case.expected["seg_visible_image"].shape
     theirs = bits(case.expected["seg_image_bits"], height, width, 8)
     assert_parts_agree(parts_of(case.face.crop.labels_to_image(case.face.seg)), theirs)

@@ -146,7 +146,8 @@ def test_a_stopped_compaction_goes_on(
     large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(large), str(tmp_path / "dest"), "--rows-per-file", "60"]
-    encode, made = compacting.encode, []
+    encode = compacting.encode
+    made: list[int] = []
 
     def stopping(table: pa.Table) -> pa.Buffer:
         if len(made) == 3:

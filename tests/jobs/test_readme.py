@@ -6,6 +6,7 @@ import dataclasses
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -81,7 +82,7 @@ def test_the_sql(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_library(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     [block] = blocks("python")
-    names = {"photo": np.ascontiguousarray(skimage.data.astronaut())}
+    names: dict[str, Any] = {"photo": np.ascontiguousarray(skimage.data.astronaut())}
     exec(compile(block, "README.md", "exec"), names)
     assert names["face"].landmarks["68"].shape == (68, 2)
 

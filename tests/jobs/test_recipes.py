@@ -230,7 +230,8 @@ def test_tensors_are_those_of_the_rows(folder: Path, faces: list[dict[str, Any]]
     tensors = FaceTensors("labels", columns, pc.field("shard") == "photos")
     rows = [row for row in faces if row["shard"] == "photos"]
     assert len(tensors) == len(rows) == 2
-    for row, item in zip(rows, tensors, strict=True):
+    for i, row in enumerate(rows):
+        item = tensors[i]
         for name in columns:
             np.testing.assert_allclose(item[name].numpy().ravel(), np.ravel(row[name]))
     assert tensors[0]["ldm68_visible"].dtype == torch.bool

@@ -274,7 +274,7 @@ def test_a_run_that_could_not_start_is_a_usage_error() -> None:
 def test_a_broken_connection_is_made_again_without_repeating_the_log(
     use_client: Callable[[FakeClient], FakeClient], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logs = [["one\n", "two\n", None], ["one\ntw", "o\nthree\n"]]
+    logs: list[list[str | None]] = [["one\n", "two\n", None], ["one\ntw", "o\nthree\n"]]
     use_client(FakeClient([RUNNING, RUNNING, state("SUCCEEDED", 0)], logs))
     assert submit.main(["--attach", "job-1"]) == 0
     assert capsys.readouterr().out == "one\ntwo\nthree\n"

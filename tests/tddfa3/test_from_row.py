@@ -59,6 +59,8 @@ def test_the_same_face(face: Face, rebuilder: FaceRebuilder, photo: np.ndarray) 
         for name in ("pca", "extracted"):
             mesh, expected = again.meshes[name], face.meshes[name]
             np.testing.assert_allclose(mesh.vertices, expected.vertices, atol=1e-5)
+            assert mesh.colors is not None
+            assert expected.colors is not None
             np.testing.assert_allclose(mesh.colors, expected.colors, atol=1e-5)
             np.testing.assert_array_equal(mesh.triangles, expected.triangles)
         for name, points in face.landmarks.items():

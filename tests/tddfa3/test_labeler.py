@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def crop_labeler(small_bundle: AssetBundle) -> FaceLabeler:
     return FaceLabeler(small_bundle, detector="none", backbone="mbnetv3")
 
 
-def assert_same(a: object, b: object, atol: float, where: str = "face") -> None:
+def assert_same(a: Any, b: Any, atol: float, where: str = "face") -> None:
     """Two records agree field by field; floats to ``atol``."""
     if dataclasses.is_dataclass(a):
         for item in dataclasses.fields(a):
@@ -67,6 +68,11 @@ def test_a_photograph(labeler: FaceLabeler, astronaut: np.ndarray) -> None:
     assert set(face.landmarks) == {"68", "106", "106_2d", "134"}
     assert face.landmarks["68"].shape == (68, 2)
     assert face.landmarks_visible["134"].shape == (134,)
+    assert face.seg_visible is not None
+    assert face.masks_rle is not None
+    assert face.quality_coverage is not None
+    assert face.quality_visible is not None
+    assert face.quality_points is not None
     assert face.seg_visible.shape == (224, 224)
     assert set(np.unique(face.seg_visible)) <= set(range(9))
     assert face.masks_rle["nose"]["size"] == [512, 512]
@@ -143,8 +149,9 @@ def test_only_the_face_that_is_asked_for_is_looked_at(
 
     class Finder:
         name = "finder"
+        needed_side: int | None = None
 
-        def detect(self, images: list, which: str = "all") -> list[Detections]:
+        def detect(self, images: Any, which: str = "all") -> list[Detections]:
             asked.append(which)
             if which == "all":
                 return [Detections(boxes, scores, points)]
@@ -178,7 +185,7 @@ def _area(face: Face) -> float:
 
 @pytest.mark.parametrize("frame", ["image", "model"])
 def test_a_mesh_projects_onto_the_landmarks(
-    small_bundle: AssetBundle, astronaut: np.ndarray, frame: str
+    small_bundle: AssetBundle, astronaut: np.ndarray, frame: Any
 ) -> None:
     labeler = FaceLabeler(
         small_bundle,
@@ -227,7 +234,7 @@ def test_no_crops(crop_labeler: FaceLabeler) -> None:
     ],
     ids=["grey", "alpha", "float", "empty", "path"],
 )
-def test_bad_images_are_named(labeler: FaceLabeler, image: object) -> None:
+def test_bad_images_are_named(labeler: FaceLabeler, image: Any) -> None:
     with pytest.raises(ValueError, match=r"images\[1\]"):
         labeler([np.zeros((50, 50, 3), np.uint8), image])
 
@@ -251,6 +258,7 @@ def test_refining_lowers_the_distance_to_the_points(
 def test_both_doors_refine_and_solve_alike(refining: FaceLabeler, astronaut: np.ndarray) -> None:
     [[face]] = refining([astronaut])
     crop = crops_to_tensor(crop_image(astronaut, face.crop)[None], refining.device)
+    assert face.points5 is not None
     points5 = torch.from_numpy(face.crop.to_crop(face.points5))[None].float()
     batch = refining.label_crops(crop, points5)
     found = torch.cat([torch.from_numpy(part) for part in face.coefficients.values()])

@@ -86,7 +86,7 @@ def test_textures_renders_and_meshes(face: Face) -> None:
         "pca": (256, 256, 3),
         "extracted": (256, 256, 3),
     }
-    covered = face.renders["depth"][..., 0] > 0
+    covered = np.asarray(face.renders["depth"][..., 0], np.float32) > 0
     assert covered.mean() == pytest.approx(face.quality_coverage, abs=0.02)
     assert 8 < face.renders["depth"][covered].mean() < 12
     for name in ("face", "shape"):

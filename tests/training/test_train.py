@@ -131,6 +131,8 @@ def test_augmented_pictures_stay_pictures(shard: Renders) -> None:
 def test_batch_norms_are_folded_in() -> None:
     torch.manual_seed(0)
     convolution, norm = nn.Conv2d(3, 5, 3, bias=False), nn.BatchNorm2d(5, eps=1e-3).eval()
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     nn.init.uniform_(norm.running_mean)
     nn.init.uniform_(norm.running_var, 0.5, 2)
     nn.init.normal_(norm.weight)

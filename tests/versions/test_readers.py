@@ -86,7 +86,8 @@ def test_recipes(output: Path, venvs: Venvs, tmp_path: Path, recipes: list[str])
         "LanceDB": "assert alike.count_rows() == len(nearest) == 2\n"
         "assert nearest[0]['image_id'] == faces['image_id'][0].as_py()",
     }
-    run([clients(venvs), "-c", "\n".join([*code, *map(checks.get, recipes)])], cwd=tmp_path)
+    code += [checks.get(name, "") for name in recipes]
+    run([clients(venvs), "-c", "\n".join(code)], cwd=tmp_path)
 
 
 @BOTH

@@ -18,7 +18,9 @@ def landmarks() -> Landmarks68:
     return Landmarks68.of(open_face_model(3000))
 
 
-def picture_of(model: Landmarks68, angle: list[float], coefficients: np.ndarray) -> np.ndarray:
+def picture_of(
+    model: Landmarks68, angle: list[float], coefficients: np.ndarray | float
+) -> np.ndarray:
     """(68,2) pixels of a 224 x 224 picture."""
     shape = torch.from_numpy(model.mean + model.basis @ coefficients)[None]
     rotation = rotation_matrix(torch.tensor([angle], dtype=torch.float64))

@@ -160,7 +160,7 @@ def test_networks_that_are_not_there(
 
 
 def test_the_first_declared_is_the_default(small_bundle: AssetBundle) -> None:
-    declared = {name: {} for name in ("b", "a")}
+    declared: dict[str, dict[str, Any]] = {name: {} for name in ("b", "a")}
     other = AssetBundle(Path("x"), {"backbones": declared, "detectors": declared})
     assert (other.choose_backbone(), other.choose_detector()) == ("b", "b")
     assert (other.choose_backbone("a"), other.choose_detector("none")) == ("a", "none")

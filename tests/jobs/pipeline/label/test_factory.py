@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,7 +22,7 @@ from tddfa3.errors import UnavailableError, UserError
 from tddfa3.face import Face
 
 
-def config(bundle: AssetBundle, **options: object) -> LabelConfig:
+def config(bundle: AssetBundle, **options: Any) -> LabelConfig:
     given = {"detector": "mtcnn", "backbone": "mbnetv3", "device": "cpu", **options}
     return LabelConfig(assets=str(bundle.path), **given)
 
@@ -112,6 +113,8 @@ def test_points_to_refine_by_need_a_detector(small_bundle: AssetBundle) -> None:
 def test_refining_brings_the_landmarks_to_the_points(small_bundle: AssetBundle) -> None:
     plain = astronaut(FaceLabelerFactory(), config(small_bundle))
     refined = astronaut(FaceLabelerFactory(), config(small_bundle, refine="points"))
+    assert plain.quality_points is not None
+    assert refined.quality_points is not None
     assert refined.quality_points < 0.8 * plain.quality_points
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ def faces(small_bundle: AssetBundle, photo: np.ndarray) -> list[Face]:
 
 
 def files(
-    faces: list[Face], photo: np.ndarray, **options: object
+    faces: list[Face], photo: np.ndarray, **options: Any
 ) -> list[tuple[list[int], ObjectFile]]:
     made = image_files(LabelConfig(**options), STEM, photo, faces, ())
     return [(list(rows), file) for rows, file in made]

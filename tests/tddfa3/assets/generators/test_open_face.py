@@ -51,7 +51,7 @@ def adjacent(face: Face) -> np.ndarray:
     return np.stack([owners[order][:-1][same], owners[order][1:][same]], 1)
 
 
-def moved(face: Face, key: str = "exp", **coefficients: float) -> np.ndarray:
+def moved(face: Face, key: str = "exp", /, **coefficients: float) -> np.ndarray:
     """(V,3) the mean face with named coefficients of one basis."""
     names = EXPRESSION_NAMES if key == "exp" else IDENTITY_NAMES
     weights = np.zeros(face[key].shape[1])

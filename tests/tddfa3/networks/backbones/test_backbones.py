@@ -16,10 +16,11 @@ from tddfa3.errors import AssetError, UserError
 from tddfa3.networks.backbones import build_backbone
 from tddfa3.networks.backbones.mobilenetv3 import MobileNetV3
 from tddfa3.networks.backbones.resnet50 import ResNet50
+from tddfa3.networks.engine import Network
 
 
 @pytest.fixture(scope="module")
-def full_backbone(bundle: AssetBundle) -> Callable[[str], torch.nn.Module]:
+def full_backbone(bundle: AssetBundle) -> Callable[[str], Network]:
     return cache(lambda name: build_backbone(name, bundle, "cpu"))
 
 
@@ -35,7 +36,7 @@ def crops() -> torch.Tensor:
     "photo", ["astronaut__retinaface", "ex1__retinaface", "crop_astronaut__none", "crop_ex1__none"]
 )
 def test_golden_coefficients(
-    full_backbone: Callable[[str], torch.nn.Module],
+    full_backbone: Callable[[str], Network],
     golden: Callable[[str], Mapping[str, NDArray]],
     backbone: str,
     photo: str,
@@ -47,12 +48,12 @@ def test_golden_coefficients(
 
 
 @pytest.fixture(scope="module")
-def small_backbone(small_bundle: AssetBundle) -> torch.nn.Module:
+def small_backbone(small_bundle: AssetBundle) -> Network:
     return build_backbone("mbnetv3", small_bundle, "cpu")
 
 
 def test_batch_equals_single_crops(
-    small_bundle: AssetBundle, small_backbone: torch.nn.Module, crops: torch.Tensor
+    small_bundle: AssetBundle, small_backbone: Network, crops: torch.Tensor
 ) -> None:
     batched = small_backbone(crops)
     assert batched.shape == (5, small_bundle.sizes.total)
@@ -61,12 +62,12 @@ def test_batch_equals_single_crops(
     torch.testing.assert_close(batched, single, rtol=0, atol=1e-4)
 
 
-def test_empty_batch(small_bundle: AssetBundle, small_backbone: torch.nn.Module) -> None:
+def test_empty_batch(small_bundle: AssetBundle, small_backbone: Network) -> None:
     assert small_backbone(torch.zeros(0, 3, 224, 224)).shape == (0, small_bundle.sizes.total)
 
 
 def test_same_crop_gives_the_same_coefficients(
-    small_backbone: torch.nn.Module, crops: torch.Tensor
+    small_backbone: Network, crops: torch.Tensor
 ) -> None:
     torch.testing.assert_close(small_backbone(crops), small_backbone(crops), rtol=0, atol=0)
 
@@ -88,7 +89,7 @@ def test_unknown_name_is_refused_with_the_choices(small_bundle: AssetBundle) -> 
 
 
 def test_auto_is_the_first_that_the_bundle_declares(
-    small_bundle: AssetBundle, small_backbone: torch.nn.Module, crops: torch.Tensor
+    small_bundle: AssetBundle, small_backbone: Network, crops: torch.Tensor
 ) -> None:
     auto = build_backbone("auto", small_bundle, "cpu")
     torch.testing.assert_close(auto(crops), small_backbone(crops), rtol=0, atol=0)
