@@ -1,7 +1,10 @@
 # make demo   label a small input and show what comes out
-# make test   run the tests
-# make test-versions
-#             run tests with the oldest versions of all packages, and read labels with other programs
+# make test   run the tests, all but those below: minutes
+# make test-all
+#             the rest, too: every fault, a real cluster, networks in their real sizes (make test-slow),
+#             the oldest versions of all packages, and other programs that read labels (make
+#             test-versions)
+# make lint   what ruff and mypy say
 # make bench  measure every stage, the library and the job on this machine
 # All need Python >= 3.10, pip and make; everything else is installed into .venv.
 PYTHON ?= python3
@@ -9,14 +12,19 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 LOG    := $(VENV)/install.log
 
-.PHONY: demo test test-versions lint bench clean
+.PHONY: demo test test-all test-slow test-versions lint bench clean
 .SILENT:
 
 demo: $(VENV)/demo.stamp
 	$(PY) -m jobs.demo
 
 test: $(VENV)/test.stamp
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
+
+test-all: test test-slow test-versions
+
+test-slow: $(VENV)/test.stamp
+	$(PY) -m pytest -m slow
 
 test-versions: $(VENV)/test.stamp
 	$(PY) -m pytest -m versions tests/versions

@@ -1,8 +1,16 @@
-"""Fixtures for all tests. Bundles are made once and kept in ``assets/``, which git ignores."""
+"""What all tests share: bundles, made once and kept in ``assets/`` (which git ignores), and a seed.
+
+Hypothesis and everything else that is random in the tests follow one seed, which pytest prints at
+the end; ``--seed N`` runs the same again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import fcntl
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +24,36 @@ ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="seed of the random tests; without it, another one")
+
+
+@pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for a seed
+def pytest_configure(config: pytest.Config) -> None:
+    # Processes of pytest-xdist take over the options, and so the seed, of the one that began them.
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(2**32)
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = config.option.seed
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    seed = config.option.seed
+    terminalreporter.write_line(f"random tests: seed {seed} (the same again: --seed {seed})")
+
+
+@pytest.fixture
+def rng(pytestconfig: pytest.Config) -> random.Random:
+    """For what is to differ from run to run."""
+    return random.Random(pytestconfig.option.seed)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _threads() -> None:
+    """Of the two cores, each of pytest-xdist's two processes has one."""
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 
 
 @pytest.fixture(scope="session")
@@ -30,22 +65,39 @@ def shared() -> Path:
     return path
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One process at a time makes bundles; the next one finds them."""
+    with (ASSETS / ".making").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture(scope="session")
-def bundle() -> AssetBundle:
-    """The full synthetic bundle of seed 0: what the golden outputs were computed with."""
-    return synthesize(ASSETS / "synthetic-0", seed=0)
+def full_bundle() -> AssetBundle:
+    """The synthetic bundle with everything in real sizes: a minute to make, 300 MB."""
+    with _alone():
+        return synthesize(ASSETS / "synthetic-0", seed=0)
+
+
+@pytest.fixture(scope="session")
+def golden_bundle(shared: Path, request: pytest.FixtureRequest) -> AssetBundle:
+    """What the golden outputs were computed with. Not made where there are none to compare with."""
+    bundle: AssetBundle = request.getfixturevalue("full_bundle")
+    return bundle
 
 
 @pytest.fixture(scope="session")
 def small_bundle() -> AssetBundle:
     """Another topology (about 3,000 vertices), one small backbone and MTCNN: made in seconds."""
-    return synthesize(
-        ASSETS / "synthetic-small",
-        seed=0,
-        vertices=3000,
-        backbones=("mbnetv3",),
-        detectors=("mtcnn",),
-    )
+    with _alone():
+        return synthesize(
+            ASSETS / "synthetic-small",
+            seed=0,
+            vertices=3000,
+            backbones=("mbnetv3",),
+            detectors=("mtcnn",),
+        )
 
 
 @pytest.fixture(scope="session")

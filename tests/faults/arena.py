@@ -67,6 +67,8 @@ class Arena:
     output: str = ""
     endpoint: str = ""
     expected: dict[str, str] = field(default_factory=dict)
+    seed: int = field(default_factory=time.time_ns)
+    """Of what is done at a random moment."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,5 +19,5 @@ def ray_address() -> Iterator[str]:
 
 
 @pytest.fixture
-def arena(tmp_path: Path, ray_address: str) -> Arena:
-    return Arena(tmp_path, ray_address)
+def arena(tmp_path: Path, ray_address: str, rng: random.Random) -> Arena:
+    return Arena(tmp_path, ray_address, seed=rng.randrange(2**32))

@@ -40,18 +40,18 @@ def node_arena(folder: Path, ray_address: str) -> Iterator[NodeArena]:
         os.environ.update(before)
 
 
-def nodes_killed(arena: NodeArena) -> None:
+def nodes_killed(arena: NodeArena, times: int = 3, images: int = 60) -> None:
     """The node with the actor, raylet first, is killed with SIGKILL, three times."""
-    arena.write_shard("a", 60)
+    arena.write_shard("a", images)
     node = arena.cluster.add_node(num_cpus=1)
     process = arena.start(arguments={"seconds": 0.4})
-    for _ in range(3):
+    for _ in range(times):
         arena.wait_for_parts(arena.committed() + 1, process)
         lost, node = node, arena.cluster.add_node(num_cpus=1)
         cut_power(lost)
     done = finish(process).expect(0)
     deaths = [record for record in log_of(arena) if record["event"] == "actor_died"]
-    assert len(deaths) == 3, done.err
+    assert len(deaths) == times, done.err
     # More deaths than a chunk may have, and yet none counts: no image is tried alone or given up.
     assert all(death["node_died"] for death in deaths), deaths
 

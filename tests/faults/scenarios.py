@@ -112,7 +112,7 @@ def driver_killed_anywhere(arena: Arena) -> None:
     """The driver, with a Ray of its own, is killed with SIGKILL at a random moment, three times."""
     for shard in ("a", "b"):
         arena.write_shard(shard, 30)
-    dice = random.Random(time.time_ns())
+    dice = random.Random(arena.seed)
     for _ in range(3):
         process = arena.start("--ray-address", "local", **SLOW)
         arena.wait_for_parts(arena.committed() + 1, process)
@@ -263,7 +263,7 @@ def bad_crc_in_zip(arena: Arena) -> None:
 def zip_without_its_end(arena: Arena) -> None:
     """A zip lacks its directory and cannot be opened: one row shard_error, exit code 3."""
     arena.write_shard("b", 5)
-    arena.store(arena.input).publish("a.zip", b"PK\x03\x04" + os.urandom(5000))
+    arena.store(arena.input).publish("a.zip", b"PK\x03\x04" + random.Random(0).randbytes(5000))
     done = arena.label()
     done.expect(3)
     assert "shard error: a.zip: " in done.out
@@ -271,13 +271,13 @@ def zip_without_its_end(arena: Arena) -> None:
 
 
 def write_tar(arena: Arena, name: str, count: int, noise: bool = False) -> bytes:
-    sink = io.BytesIO()
+    sink, noises = io.BytesIO(), random.Random(0)
     with tarfile.open(fileobj=sink, mode="w") as archive:
         for i in range(count):
             data = png(shade=i)
             for member, content in (
                 (f"n{i:02d}.png", data),
-                *([(f"n{i:02d}.bin", os.urandom(3000))] if noise else []),
+                *([(f"n{i:02d}.bin", noises.randbytes(3000))] if noise else []),
             ):
                 info = tarfile.TarInfo(member)
                 info.size = len(content)

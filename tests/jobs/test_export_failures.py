@@ -80,9 +80,9 @@ def test_a_dest_in_the_output_is_refused(output: Path, capsys: pytest.CaptureFix
 
 
 def test_other_assets_are_refused(
-    output: Path, tmp_path: Path, bundle: AssetBundle, capsys: pytest.CaptureFixture[str]
+    output: Path, tmp_path: Path, open_bundle: AssetBundle, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--meshes", "pca", "--assets", str(bundle.path)]
+    options = ["--meshes", "pca", "--assets", str(open_bundle.path)]
     assert export.main([str(output), str(tmp_path / "dest"), *options]) == 2
     assert "but the labels were made with" in capsys.readouterr().err
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import subprocess
@@ -124,7 +123,7 @@ def test_an_unreadable_shard_is_exit_code_3(
     tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_images(tmp_path / "in" / "s", 3)
-    (tmp_path / "in" / "broken.tar").write_bytes(os.urandom(5000))
+    (tmp_path / "in" / "broken.tar").write_bytes(random.Random(0).randbytes(5000))
     assert main([str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS], FakeFactory()) == 3
     assert "shard error: broken.tar: " in capsys.readouterr().out
     statuses = Counter(row[6] for row in rows(tmp_path))

@@ -16,18 +16,20 @@ from PIL import Image
 from jobs.label import OPEN_NOTE
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.drawing.sample import rendered_faces
-from tests.support.programs import run_module
+from tests.support.programs import call_module
 
 
 @pytest.fixture(scope="module")
-def folder(open_bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    open_bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory, local_ray: str
+) -> Path:
     """Somewhere else than the repository: photographs in ``in``, labelled into ``out``."""
     folder = tmp_path_factory.mktemp("open")
     (folder / "in").mkdir()
     Image.fromarray(skimage.data.astronaut()).save(folder / "in" / "astronaut.png")
     for i, picture in enumerate(rendered_faces(open_bundle, 2)):
         Image.fromarray(picture).save(folder / "in" / f"{i}.png")
-    done = run_module(folder, "jobs.label", "in", "out", "--overlays", "sheet", "--meshes", "both",
+    done = call_module(folder, "jobs.label", "in", "out", "--overlays", "sheet", "--meshes", "both",
                "--textures", "png", "--masks", "seg,seg_visible,rle")  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr.count(f"note: {OPEN_NOTE}\n") == 1
@@ -80,7 +82,7 @@ def test_the_run_goes_on_whether_or_not_the_choices_are_named(
 ) -> None:
     same = ["--overlays", "sheet", "--meshes", "both", "--textures", "png",
             "--masks", "seg,seg_visible,rle"]  # fmt: skip
-    done = run_module(folder, "jobs.label", *words, *([] if "--resume" in words else same))
+    done = call_module(folder, "jobs.label", *words, *([] if "--resume" in words else same))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "done before" in done.stdout
 
@@ -95,7 +97,7 @@ def test_the_run_goes_on_whether_or_not_the_choices_are_named(
     ],
 )
 def test_what_it_lacks_is_one_line(folder: Path, option: tuple[str, ...], says: str) -> None:
-    done = run_module(folder, "jobs.label", "in", "other", *option)
+    done = call_module(folder, "jobs.label", "in", "other", *option)
     assert done.returncode == 2
     assert re.search(says, done.stderr)
     assert done.stderr.count("\n") == 1
@@ -109,24 +111,24 @@ def test_a_damaged_copy_stops_the_run_with_one_line(folder: Path, open_bundle: A
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    done = run_module(folder, "jobs.label", "in", "other2", "--assets", str(copy))
+    done = call_module(folder, "jobs.label", "in", "other2", "--assets", str(copy))
     assert done.returncode == 2
     assert "face_model.safetensors was changed or damaged" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_the_other_programs_find_the_same_assets(folder: Path) -> None:
-    done = run_module(
+    done = call_module(
         folder, "jobs.export", "out", "meshes", "--meshes", "pca", "--mesh-format", "obj"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list((folder / "meshes").rglob("*.obj"))) == 3
-    done = run_module(
+    done = call_module(
         folder, "jobs.report", "out", "--out", "report.html", "--open-face", "root/0.png:0"
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "report.html").stat().st_size > 100_000
-    assert run_module(folder, "jobs.verify", "out").returncode == 0
+    assert call_module(folder, "jobs.verify", "out").returncode == 0
     card = (folder / "out/_run/README.md").read_text()
     assert "| `--backbone` | efficientlite |" in card
     assert "Basel" not in card

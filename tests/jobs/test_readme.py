@@ -16,7 +16,7 @@ from PIL import Image
 
 from jobs.pipeline.record.config import LabelConfig, option_name
 from tddfa3.assets.bundle import AssetBundle
-from tests.support.programs import run_module
+from tests.support.programs import call_module, run_module
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
@@ -26,21 +26,26 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def words_of(command: str) -> list[str]:
     python, option, *words = command.split()
     assert (python, option) == ("python", "-m")
-    return run_module(folder, *words)
+    return words
+
+
+def call(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return call_module(folder, *words_of(command))
 
 
 @pytest.fixture(scope="module")
-def folder(bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(small_bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A place where the README's commands make sense: photographs, and assets of that name."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "photos").mkdir()
     Image.fromarray(skimage.data.astronaut()).save(folder / "photos" / "one.png")
     (folder / "assets").mkdir()
-    (folder / "assets" / "3ddfa-v3").symlink_to(bundle.path)
-    done = run(label_commands()[0], folder)
+    (folder / "assets" / "3ddfa-v3").symlink_to(small_bundle.path)
+    # As people start it, with a Ray of its own; most other commands run in this process.
+    done = run_module(folder, *words_of(label_commands()[0]))
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -49,9 +54,10 @@ def label_commands() -> list[str]:
     return re.findall(r"^python -m jobs\.label .*$", README, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_the_same_with_3ddfa_v3s_assets(folder: Path) -> None:
     [_, command] = label_commands()
-    done = run(command, folder)
+    done = run_module(folder, *words_of(command))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "note:" not in done.stderr
 
@@ -59,14 +65,14 @@ def test_the_same_with_3ddfa_v3s_assets(folder: Path) -> None:
 @pytest.mark.parametrize("program", ["status", "verify"])
 def test_programs_that_look_at_an_output(folder: Path, program: str) -> None:
     assert f"`python -m jobs.{program} OUTPUT`" in README
-    done = run(f"python -m jobs.{program} labels/", folder)
+    done = call(f"python -m jobs.{program} labels/", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "images" in done.stdout
 
 
-def test_the_same_command_continues_and_so_does_resume(folder: Path) -> None:
+def test_the_same_command_continues_and_so_does_resume(folder: Path, local_ray: str) -> None:
     [command] = re.findall(r"`(python -m jobs\.label --resume labels/)`", README)
-    done = run(command, folder)
+    done = call(command, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "done before" in done.stdout
 
@@ -97,7 +103,7 @@ def test_every_option_is_one_of_the_program() -> None:
 
 @pytest.mark.parametrize("program", sorted(set(re.findall(r"python -m ([a-z0-9_.]+)", README))))
 def test_every_program_explains_itself(folder: Path, program: str) -> None:
-    done = run(f"python -m {program} --help", folder)
+    done = call(f"python -m {program} --help", folder)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout.lower()
 

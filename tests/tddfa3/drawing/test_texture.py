@@ -12,6 +12,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from tddfa3.assets.bundle import AssetBundle
 from tddfa3.coefficients import split
 from tddfa3.drawing.texture import TextureMapper, sample_photo
 from tddfa3.geometry.face_model import FaceModel
@@ -297,14 +298,14 @@ class TestExtraction:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_extracted_colors_are_upstreams(
-    name: str, bundle: Any, golden: Callable[[str], Mapping[str, np.ndarray]]
+    name: str, golden_bundle: AssetBundle, golden: Callable[[str], Mapping[str, np.ndarray]]
 ) -> None:
     """Within 2/255 of upstream where a vertex is visible.
 
     Exceptions: at the chart's edge and beyond the photo upstream mixes in black; around the seam
     the blend is coarser than a pixel.
     """
-    data = bundle.face_model()
+    data = golden_bundle.face_model()
     model = FaceModel(data).eval()
     mapper = TextureMapper(model, data, build_rasterizer("cpu", "cpu", 1))
     wanted = golden(name)

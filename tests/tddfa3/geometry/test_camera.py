@@ -155,11 +155,11 @@ def test_camera_projects_the_model_onto_the_photograph(
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_mesh_in_the_photograph_hits_the_golden_landmarks(
-    name: str, golden: Callable[[str], Mapping[str, np.ndarray]], bundle: AssetBundle
+    name: str, golden: Callable[[str], Mapping[str, np.ndarray]], golden_bundle: AssetBundle
 ) -> None:
     """K on the float32 mesh in the photograph's frame gives the landmarks within 0.01 px."""
     wanted = golden(name)
-    data = bundle.face_model()
+    data = golden_bundle.face_model()
     geometry = FaceModel(data)(split(torch.from_numpy(wanted["alpha"])[None], data.sizes))
     params = wanted["trans_params"]
     transform = CropTransform.from_params(params) if params.size else CropTransform.identity()

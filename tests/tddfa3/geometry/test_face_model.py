@@ -43,8 +43,8 @@ def model(data: FaceModelData) -> FaceModel:
 
 
 @pytest.fixture(scope="module")
-def full_model(bundle: AssetBundle) -> FaceModel:
-    return FaceModel(bundle.face_model())
+def full_model(golden_bundle: AssetBundle) -> FaceModel:
+    return FaceModel(golden_bundle.face_model())
 
 
 def random_alpha(sizes: CoefficientSizes, rows: int) -> Tensor:

@@ -57,11 +57,11 @@ TURNED = [[0.0, 0, 0], [0, 0.7, 0], [0.2, -0.7, 0.5], [-0.3, 0.4, -1.0]]
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_landmarks(
-    name: str, golden: Callable[[str], Mapping[str, np.ndarray]], bundle: AssetBundle
+    name: str, golden: Callable[[str], Mapping[str, np.ndarray]], golden_bundle: AssetBundle
 ) -> None:
     """All four sets, in the crop frame and in image pixels, against upstream."""
     wanted = golden(name)
-    data = bundle.face_model()
+    data = golden_bundle.face_model()
     geometry = FaceModel(data)(split(torch.from_numpy(wanted["alpha"])[None], data.sizes))
     params = wanted["trans_params"]
     crop = CropTransform.from_params(params) if params.size else CropTransform.identity()

@@ -178,10 +178,10 @@ def test_more_parts_than_bits_are_refused() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_equals_upstream(
-    bundle: AssetBundle, golden: Callable[[str], Mapping[str, np.ndarray]], name: str
+    golden_bundle: AssetBundle, golden: Callable[[str], Mapping[str, np.ndarray]], name: str
 ) -> None:
     expected = golden(name)
-    data = bundle.face_model()
+    data = golden_bundle.face_model()
     assert data.part_names == PART_NAMES
     alpha = torch.from_numpy(expected["alpha"].astype(np.float32)).reshape(1, -1)
     geometry = FaceModel(data)(split(alpha, data.sizes))

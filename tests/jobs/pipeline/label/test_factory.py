@@ -53,14 +53,17 @@ def test_a_real_face_fits_the_schema(small_bundle: AssetBundle, tmp_path: Path) 
     assert row["points106"] is None  # MTCNN has none
 
 
-def test_only_a_detector_that_needs_fewer_pixels_is_given_fewer(bundle: AssetBundle) -> None:
+@pytest.mark.slow
+def test_only_a_detector_that_needs_fewer_pixels_is_given_fewer(
+    full_bundle: AssetBundle,
+) -> None:
     factory = FaceLabelerFactory()
     with pytest.raises(UserError, match=r"--decode reduced: the detector mtcnn looks at every"):
-        factory.facts(config(bundle, decode="reduced"))
-    retinaface = config(bundle, decode="reduced", detector="retinaface")
+        factory.facts(config(full_bundle, decode="reduced"))
+    retinaface = config(full_bundle, decode="reduced", detector="retinaface")
     assert factory.facts(retinaface).chosen["detector"] == "retinaface"
     assert factory.build(retinaface, threads=1).needed_side == 512
-    assert factory.build(config(bundle), threads=1).needed_side is None
+    assert factory.build(config(full_bundle), threads=1).needed_side is None
 
 
 def test_only_what_is_asked_for_is_computed(small_bundle: AssetBundle) -> None:

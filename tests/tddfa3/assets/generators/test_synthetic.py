@@ -72,8 +72,11 @@ def upstream_dictionary(data: FaceModelData) -> dict[str, Any]:
     }
 
 
-def test_seed_0_bundle_holds_the_face_that_the_golden_outputs_need(bundle: AssetBundle) -> None:
-    data = bundle.face_model()
+@pytest.mark.slow
+def test_seed_0_bundle_holds_the_face_that_the_golden_outputs_need(
+    full_bundle: AssetBundle,
+) -> None:
+    data = full_bundle.face_model()
     model = upstream_dictionary(data)
     assert face_hash(model).startswith(FACE_MODEL_HASH)
     landmarks = similarity_landmarks(model)
@@ -81,11 +84,12 @@ def test_seed_0_bundle_holds_the_face_that_the_golden_outputs_need(bundle: Asset
     np.testing.assert_array_equal(data.standard_points, standard_points(landmarks))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("upstream_name", NETWORK_HASHES)
 def test_seed_0_bundle_holds_the_networks_that_the_golden_outputs_need(
-    bundle: AssetBundle, upstream_name: str
+    full_bundle: AssetBundle, upstream_name: str
 ) -> None:
-    tensors = bundle.tensors(NETWORK_FILES[upstream_name][0])
+    tensors = full_bundle.tensors(NETWORK_FILES[upstream_name][0])
     found = content_hash(upstream_content(upstream_name, tensors))
     assert found.startswith(NETWORK_HASHES[upstream_name])
 

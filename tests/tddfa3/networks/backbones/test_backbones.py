@@ -20,8 +20,8 @@ from tddfa3.networks.engine import Network
 
 
 @pytest.fixture(scope="module")
-def full_backbone(bundle: AssetBundle) -> Callable[[str], Network]:
-    return cache(lambda name: build_backbone(name, bundle, "cpu"))
+def full_backbone(golden_bundle: AssetBundle) -> Callable[[str], Network]:
+    return cache(lambda name: build_backbone(name, golden_bundle, "cpu"))
 
 
 @pytest.fixture(scope="module")

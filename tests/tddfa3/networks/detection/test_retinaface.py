@@ -22,7 +22,7 @@ from tddfa3.networks.detection.retinaface_network import anchors, decode_boxes
 
 @pytest.fixture(scope="module")
 def golden_faces(
-    bundle: AssetBundle, shared: Path
+    golden_bundle: AssetBundle, shared: Path
 ) -> dict[str, tuple[NDArray[np.uint8], Detections]]:
     """Photo and faces of both golden photos, found in one call."""
     names = ("astronaut", "ex1")
@@ -30,20 +30,20 @@ def golden_faces(
         np.asarray(Image.open(shared / f"golden/inputs/{name}.png").convert("RGB"))
         for name in names
     ]
-    found = build_detector("retinaface", bundle, "cpu").detect(photos)
+    found = build_detector("retinaface", golden_bundle, "cpu").detect(photos)
     return dict(zip(names, zip(photos, found, strict=True), strict=True))
 
 
 @pytest.mark.parametrize("name", ["astronaut", "ex1"])
 def test_golden_crop_end_to_end(
-    bundle: AssetBundle,
+    golden_bundle: AssetBundle,
     golden: Callable[[str], Mapping[str, NDArray]],
     golden_faces: dict[str, tuple[NDArray[np.uint8], Detections]],
     name: str,
 ) -> None:
     photo, faces = golden_faces[name]
     expected = golden(f"{name}__retinaface__resnet50__nvdr")
-    standard_points = bundle.face_model().standard_points
+    standard_points = golden_bundle.face_model().standard_points
     transform = estimate_crop(faces.points5[0], photo.shape[1::-1], standard_points)
     np.testing.assert_allclose(transform.params(), expected["trans_params"], rtol=0, atol=5e-3)
     difference = np.abs(crop_image(photo, transform).astype(int) - expected["crop"])

@@ -22,8 +22,12 @@ TORCH, ONNX = Engine("torch"), Engine("onnx")
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 7])
-@pytest.mark.parametrize("name", ["mbnetv3", "resnet50"])
-def test_backbones(bundle: AssetBundle, name: str, batch: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "assets"),
+    [("mbnetv3", "small_bundle"), pytest.param("resnet50", "full_bundle", marks=pytest.mark.slow)],
+)
+def test_backbones(request: pytest.FixtureRequest, name: str, assets: str, batch: int) -> None:
+    bundle = request.getfixturevalue(assets)
     crops = torch.rand(batch, 3, 224, 224, generator=torch.Generator().manual_seed(batch))
     (found,) = run(build_backbone(name, bundle, "cpu", ONNX), crops)
     assert found.shape == (batch, bundle.sizes.total)
@@ -33,17 +37,18 @@ def test_backbones(bundle: AssetBundle, name: str, batch: int) -> None:
         assert relative_difference(found, expected) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "weights", "size"),
     [(RetinaFaceNetwork, "retinaface", 512), (LandmarkNetwork, "landmarks106", 224)],
 )
 def test_retinaface_networks(
-    bundle: AssetBundle, architecture: Callable[[], nn.Module], weights: str, size: int
+    full_bundle: AssetBundle, architecture: Callable[[], nn.Module], weights: str, size: int
 ) -> None:
     x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     shape = (None, 3, size, size)
-    found = run(ONNX.network(architecture, bundle, weights, shape), x)
-    expected = run(TORCH.network(architecture, bundle, weights, shape), x)
+    found = run(ONNX.network(architecture, full_bundle, weights, shape), x)
+    expected = run(TORCH.network(architecture, full_bundle, weights, shape), x)
     for ours, theirs in zip(found, expected, strict=True):
         assert relative_difference(ours, theirs) < 1e-5
 
@@ -95,21 +100,27 @@ def test_any_memory_layout_is_taken(small_bundle: AssetBundle) -> None:
 @pytest.mark.parametrize("backbone", ["resnet50", "mbnetv3"])
 @pytest.mark.parametrize("photo", ["astronaut__retinaface", "crop_ex1__none"])
 def test_golden_coefficients(
-    bundle: AssetBundle,
+    golden_bundle: AssetBundle,
     golden: Callable[[str], Mapping[str, np.ndarray]],
     backbone: str,
     photo: str,
 ) -> None:
     expected = golden(f"{photo}__{backbone}__nvdr")
     crop = torch.from_numpy(expected["crop"]).permute(2, 0, 1)[None].float() / 255
-    (found,) = run(build_backbone(backbone, bundle, "cpu", ONNX), crop)
+    (found,) = run(build_backbone(backbone, golden_bundle, "cpu", ONNX), crop)
     np.testing.assert_allclose(found[0].numpy(), expected["alpha"], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["retinaface", "mtcnn"])
-def test_detectors_find_the_same_faces(bundle: AssetBundle, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "assets"),
+    [("mtcnn", "small_bundle"), pytest.param("retinaface", "full_bundle", marks=pytest.mark.slow)],
+)
+def test_detectors_find_the_same_faces(
+    request: pytest.FixtureRequest, name: str, assets: str
+) -> None:
     from skimage import data
 
+    bundle = request.getfixturevalue(assets)
     photos = [data.astronaut(), data.astronaut()[40:300, 100:400]]
     expected = build_detector(name, bundle, "cpu", engine=TORCH).detect(photos)
     found = build_detector(name, bundle, "cpu", engine=ONNX).detect(photos)
