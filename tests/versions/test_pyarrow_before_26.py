@@ -16,9 +16,9 @@ pytestmark = pytest.mark.versions
 
 VERSION = "25.0.1"
 TESTS = (
-    "tests/jobs/pipeline/test_rows.py",
-    "tests/jobs/pipeline/test_actor.py",
-    "tests/jobs/pipeline/test_index.py",
+    "tests/jobs/pipeline/record/test_rows.py",
+    "tests/jobs/pipeline/label/test_actor.py",
+    "tests/jobs/pipeline/record/test_index.py",
     "tests/jobs/test_version_1.py",
     "tests/jobs/test_unreadable_parts.py",
     "tests/jobs/test_status_and_verify.py",
@@ -40,7 +40,7 @@ def with_pyarrow_25(venvs: Venvs) -> dict[str, str]:
 
 
 def test_what_reads_and_writes_part_files(with_pyarrow_25: dict[str, str]) -> None:
-    run([sys.executable, "-m", "pytest", *TESTS], env=with_pyarrow_25, cwd=ROOT)
+    run([sys.executable, "-m", "pytest", "-W", "ignore", *TESTS], env=with_pyarrow_25, cwd=ROOT)
 
 
 def test_labelling_without_pandas(
