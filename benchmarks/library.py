@@ -33,9 +33,11 @@ class LibraryLoop:
 
     def __init__(self, settings: Settings, output: Path, **options: Any) -> None:
         self.config = label_config(settings, **options)
-        engine = FaceLabelerFactory()
-        self.labeler: FaceLabeler = engine.build(self.config, settings.threads)
-        self.schema = LabelSchema(engine.facts(self.config), "benchmark", {})
+        factory = FaceLabelerFactory()
+        labeler = factory.build(self.config, settings.threads)
+        assert isinstance(labeler, FaceLabeler)
+        self.labeler = labeler
+        self.schema = LabelSchema(factory.facts(self.config), "benchmark", {})
         self.store = Store.open(str(output))
         self.networks = Clock(cuda=settings.device.startswith("cuda"))
         self.faces = self.bytes = self.published = 0

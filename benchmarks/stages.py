@@ -36,7 +36,8 @@ AFTER_THE_BACKBONE = ("geometry", "rasterize", "landmarks", "segment")
 def measure_stages(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
     """One row per stage: milliseconds per image, of the clock and of all threads."""
     config = label_config(settings, outputs="everything")
-    labeler: FaceLabeler = FaceLabelerFactory().build(config, settings.threads)
+    labeler = FaceLabelerFactory().build(config, settings.threads)
+    assert isinstance(labeler, FaceLabeler)
     schema = LabelSchema(FaceLabelerFactory().facts(config), "benchmark", {})
     cuda = settings.device.startswith("cuda")
     with TemporaryDirectory() as folder, torch.inference_mode():

@@ -26,6 +26,7 @@ from jobs.pipeline.shards import (
 from jobs.pipeline.storage.s3 import S3Objects
 from jobs.pipeline.storage.store import Store, StoreError
 from tddfa3.errors import UserError
+from tests.support.ray_cluster import wait_until
 from tests.support.seaweed import SeaweedServer
 
 CONTENT = {f"{number:04d}.jpg": b"picture %d " % number * 50 for number in range(40)}
@@ -222,4 +223,14 @@ def test_a_server_that_goes_away_stops_the_run(
             attempt()
         assert raised.value.kind == "unavailable"
     server.start()
+    # It answers before its volumes are there again.
+    wait_until(lambda: can_be_read(store, "a.tar"), "the archive can be read")
     assert len(list(read_members(shard, index.members, options))) == len(CONTENT)
+
+
+def can_be_read(store: Store, rel: str) -> bool:
+    try:
+        store.read(rel, 0, 8)
+    except StoreError:
+        return False
+    return True

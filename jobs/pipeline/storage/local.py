@@ -130,11 +130,11 @@ def _walk(
     """
     try:
         stat = folder.stat()
+        identity = (stat.st_dev, stat.st_ino)
+        if identity in above:
+            return
         scan = os.scandir(folder)
     except FileNotFoundError:
-        return
-    identity = (stat.st_dev, stat.st_ino)
-    if identity in above:
         return
     folders = []
     with scan:

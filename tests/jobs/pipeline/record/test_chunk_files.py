@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,13 @@ from jobs.pipeline.record.schema import LabelSchema
 from jobs.pipeline.shards import Member, Shard, ShardIndex
 from jobs.pipeline.storage.store import Store, StoreError
 
-SHARD = Shard("s", "tar", "/in/s.tar", 10, "e1")
+SHARD = Shard("s", "/in/s.tar", "tar", 10, "e1")
 CHUNK = Chunk("s", 0, 0, 2, 0, 10)
 SCHEMA = LabelSchema(AssetFacts("a", "d"), "fingerprint", {})
 LAYOUT = Layout()
 
 
-def files(store: Store, **order: bool) -> ChunkFiles:
+def files(store: Store, **order: Any) -> ChunkFiles:
     return ChunkFiles(store, LAYOUT, ChunkOrder(SHARD, CHUNK, **order))
 
 
