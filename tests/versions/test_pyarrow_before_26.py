@@ -18,6 +18,9 @@ VERSION = "25.0.1"
 TESTS = (
     "tests/jobs/pipeline/record/test_rows.py",
     "tests/jobs/pipeline/label/test_actor.py",
+    "tests/jobs/pipeline/label/test_redoing.py",
+    "tests/jobs/pipeline/label/test_published_objects.py",
+    "tests/jobs/pipeline/label/test_unfinished.py",
     "tests/jobs/pipeline/record/test_index.py",
     "tests/jobs/test_version_1.py",
     "tests/jobs/test_unreadable_parts.py",
