@@ -16,7 +16,8 @@ import pytest
 
 from jobs.pipeline.record import run
 from jobs.pipeline.record.parts import decode_part
-from jobs.pipeline.record.schema import METADATA_KEY, list_lengths
+from jobs.pipeline.record.schema import METADATA_KEY
+from tests.support.fixed_lists import with_fixed_lists
 from tests.support.labelled import label
 
 
@@ -31,16 +32,12 @@ def label_as_version_1(folder: Path, chunks: int | None = None, **options: Any) 
 
 
 def write_version_1(table: pa.Table, path: Path) -> None:
-    lengths = list_lengths(table.schema)
-    fields = [
-        pa.field(f.name, pa.list_(f.type.value_type, lengths[f.name])) if f.name in lengths else f
-        for f in table.schema
-    ]
+    schema = with_fixed_lists(table.schema)
     about = json.loads(table.schema.metadata[METADATA_KEY]) | {"format": 1}
-    for field in fields:
+    for field in schema:
         if pa.types.is_fixed_size_list(field.type):
             described = about["columns"][field.name]
             length = described.pop("length")
             described["type"] = f"fixed_size_list<item: {field.type.value_type}>[{length}]"
     metadata = table.schema.metadata | {METADATA_KEY: json.dumps(about).encode()}
-    pq.write_table(table.cast(pa.schema(fields, metadata)), path, compression="zstd")
+    pq.write_table(table.cast(schema.with_metadata(metadata)), path, compression="zstd")

@@ -25,9 +25,10 @@ from jobs.pipeline.record.parts import (
     read_part,
 )
 from jobs.pipeline.record.rows import ImageRecord, count, image_rows, png, to_table
-from jobs.pipeline.record.schema import FILTERED, LabelSchema, columns, list_lengths, read_metadata
+from jobs.pipeline.record.schema import FILTERED, LabelSchema, columns, read_metadata
 from jobs.pipeline.storage.store import Store
 from tests.support.fakes import FakeFactory, fake_face
+from tests.support.fixed_lists import with_fixed_lists
 
 FACTS = FakeFactory().facts(LabelConfig())
 SCHEMA = LabelSchema(FACTS, "f" * 64, {"tddfa3": "0"})
@@ -181,16 +182,9 @@ def test_the_footer_holds_what_readers_filter_by_and_no_more() -> None:
 
 def test_lists_of_one_length_are_had_again_by_a_cast() -> None:
     table = decode_part(some_part())
-    lengths = list_lengths(table.schema)
-    fixed = pa.schema(
-        [
-            pa.field(f.name, pa.list_(f.type.value_type, lengths[f.name]))
-            if f.name in lengths
-            else f
-            for f in table.schema
-        ]
-    )
-    assert table.cast(fixed).to_pylist() == table.to_pylist()
+    fixed = table.cast(with_fixed_lists(table.schema))
+    assert pa.types.is_fixed_size_list(fixed.schema.field("ldm68").type)
+    assert fixed.to_pylist() == table.to_pylist()
 
 
 def test_what_cannot_be_read_says_which_file_and_with_what(tmp_path: Path) -> None:
