@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,11 +31,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for a seed
 def pytest_configure(config: pytest.Config) -> None:
-    # Processes of pytest-xdist take over the options, and so the seed, of the one that began them.
+    given: dict[str, Any] = getattr(config, "workerinput", {})  # in a process of pytest-xdist
     if config.option.seed is None:
-        config.option.seed = random.SystemRandom().randrange(2**32)
+        config.option.seed = given.get("seed", random.SystemRandom().randrange(2**32))
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = config.option.seed
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """All processes of pytest-xdist have one seed."""
+    node.workerinput["seed"] = node.config.option.seed
 
 
 def pytest_terminal_summary(
