@@ -22,7 +22,7 @@ import pyarrow.dataset as ds
 import pytest
 from PIL import Image
 
-from jobs import submit
+from jobs.pipeline.drive.shipping import PACKAGES
 from tddfa3.assets.bundle import AssetBundle
 from tests.support.fakes import SLOW, write_images
 from tests.support.ray_cluster import BIN, HOST, ROOT, Node, RayCluster, free_ports, wait_until
@@ -125,7 +125,7 @@ def test_ray_job_submit_ray_job_stop_and_again(
     add_node("--num-cpus=1")
     code = tmp_path / "code.zip"
     subprocess.run(
-        ["git", "archive", f"--output={code}", "HEAD", *submit.PACKAGES, ":!*.tar"],
+        ["git", "archive", f"--output={code}", "HEAD", *PACKAGES, ":!*.tar"],
         cwd=ROOT,
         check=True,
         timeout=60,

@@ -173,9 +173,10 @@ def no_images(folder: Path) -> list[Path]:
     with tarfile.open(folder / "bare.tar", "w"):
         pass
     (folder / "note.txt").write_text("hello\n")
-    for suffix, mode in (("tar", "w"), ("tar.gz", "w:gz")):
-        with tarfile.open(folder / f"texts.{suffix}", mode) as archive:
-            archive.add(folder / "note.txt", "a.txt")
+    with tarfile.open(folder / "texts.tar", "w") as archive:
+        archive.add(folder / "note.txt", "a.txt")
+    with tarfile.open(folder / "texts.tar.gz", "w:gz") as archive:
+        archive.add(folder / "note.txt", "a.txt")
     (folder / "note.txt").unlink()
     packed = zstandard.compress((folder / "texts.tar").read_bytes())
     (folder / "texts.tar.zst").write_bytes(packed)

@@ -66,7 +66,8 @@ class TestToTrimesh:
         made = mesh.to_trimesh()
         np.testing.assert_array_equal(made.visual.uv, mesh.uv)
         np.testing.assert_array_equal(np.asarray(made.visual.material.image), mesh.texture)
-        again: Any = load(made.export(file_type="glb"), "glb")
+        data: Any = made.export(file_type="glb")
+        again: Any = load(data, "glb")
         texture = again.visual.material.baseColorTexture
         np.testing.assert_array_equal(np.asarray(texture.convert("RGB")), mesh.texture)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import skimage.data
+from numpy.typing import NDArray
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.drawing.draw import overlay, sheet
@@ -128,7 +130,7 @@ def test_pictures_are_drawn_over_what_was_decoded(
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_pixels_scale_about_the_pictures_edge(dtype: type) -> None:
-    edges_and_centre = np.array([[-0.5, -0.5], [0, 0], [9.5, 4.5]], dtype)
+    edges_and_centre: NDArray[Any] = np.array([[-0.5, -0.5], [0, 0], [9.5, 4.5]], dtype)
     larger = scale_pixels(edges_and_centre, 4)
     np.testing.assert_array_equal(larger, np.array([[-0.5, -0.5], [1.5, 1.5], [39.5, 19.5]]))
     assert larger.dtype == dtype
