@@ -29,8 +29,15 @@ from jobs.pipeline.storage.store import Store, parse_url
 from tddfa3.errors import UserError
 
 COMPUTING = (
-    "numba", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "scipy", "torch",
-)  # fmt: skip
+    "numba",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "pillow",
+    "scipy",
+    "torch",
+    "torchvision",
+)
 """Packages that images and numbers pass through: another version may change the last digits.
 nvdiffrast is left out, because the driver that records the versions may have no GPU, unlike its
 actors."""
