@@ -256,8 +256,10 @@ def imported_by(*names: str) -> set[str]:
 
 
 def test_the_fingerprint_has_all_that_computes() -> None:
-    """What the labeler and the decoder import, but for those that only read or hand on, or run elsewhere
-    than where the manifest is written."""
+    """All that the labeler and the decoder import, less what only reads or hands on.
+
+    nvdiffrast is left out for the reason that COMPUTING gives.
+    """
     used = imported_by("tddfa3.labeler", "tddfa3.drawing.draw", "jobs.pipeline.label.decode")
     packages = importlib.metadata.packages_distributions()
     computing = {name for module in used for name in packages.get(module, [module])}
