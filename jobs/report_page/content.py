@@ -1,4 +1,7 @@
-"""What a report holds: its options, what is read of the output, and what the page gets of it."""
+"""What a report holds: its options, what is read from the output, and what the page gets.
+
+A string after a field of :class:`ReportConfig` is its help text on the command line.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from jobs.report_page.speed import Timeline
 from tddfa3.errors import UserError
 
 MOST_MISSING_SHOWN = 20
+"""Most unreadable files that the page lists."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,19 @@ class ReportConfig:
 
 @dataclass
 class Collected:
-    """All that the page is made of, but the meshes."""
+    """Everything that the page is made of, except the meshes.
+
+    Attributes:
+        totals: counts over everything that is committed.
+        sample: the faces in the histograms.
+        histograms: of ``sample``.
+        fit: the variable that ranks faces from best to worst.
+        rows: of the faces that have a picture.
+        values: (variables,) float32 of each of these faces, and of others.
+        worst: the faces with the worst fit, worst first.
+        best: the faces with the best fit, best first.
+        pictures: of the faces in ``rows``.
+    """
 
     totals: facts.RunSummary
     sample: facts.Faces
@@ -62,17 +78,22 @@ class Collected:
 
 
 def collect(config: ReportConfig, run: LabelledRun, opened: Sequence[Name]) -> Collected:
-    """Reads the output.
+    """Read everything from the output.
+
+    Args:
+        config: the options.
+        run: the output.
+        opened: faces that must be among those with a picture.
 
     Raises:
-        UserError: a face of ``opened`` is not in it.
+        UserError: a face of ``opened`` is not in the output.
     """
     with Database(run) as database:
         totals = facts.totals(run, database)
         sample = facts.sample(database, config.sample)
         histograms = facts.histograms(sample)
         known = {histogram.variable.name for histogram in histograms}
-        # Without a detector there are no points to compare with; what is seen of the mesh is left.
+        # Without a detector there are no points to compare with, only what is visible of the mesh.
         fit = "quality_points" if "quality_points" in known else "quality_visible"
         few = max(1, min(gallery.WORST_AND_BEST, config.gallery // 3, totals.faces // 4))
         largest, smallest = facts.extremes(database, fit, few)
@@ -103,7 +124,11 @@ def collect(config: ReportConfig, run: LabelledRun, opened: Sequence[Name]) -> C
 def solids(
     config: ReportConfig, run: LabelledRun, collected: Collected, opened: Sequence[Name]
 ) -> tuple[list[dict[str, Any]], str]:
-    """The faces to be seen in 3D, or why there are none."""
+    """The faces to be seen in 3D, or the reason why there are none.
+
+    Raises:
+        UserError: the user named faces that cannot be made.
+    """
     names = list(dict.fromkeys(opened)) or collected.best[:1]
     rows = [collected.rows[name] for name in names if name in collected.rows]
     try:
@@ -117,7 +142,7 @@ def solids(
 def data(
     run: LabelledRun, collected: Collected, solid: list[dict[str, Any]], why_none: str
 ) -> dict[str, Any]:
-    """What the scripts get."""
+    """What the page's scripts get, as JSON values."""
     columns = [facts.VARIABLES.index(h.variable) for h in collected.histograms]
     worst, best = set(collected.worst), set(collected.best)
     faces = []
@@ -148,7 +173,7 @@ def context(
     collected: Collected,
     missing: Sequence[tuple[str, str]],
 ) -> dict[str, Any]:
-    """What the template gets."""
+    """What the page's template gets."""
     progress = run.completeness()
     manifest = run.manifest or {}
     unread = [

@@ -1,4 +1,4 @@
-"""The same questions asked of every machine of a cluster."""
+"""The doctor's checks on every machine of a cluster."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ NODE_PATIENCE = 120.0
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a machine.
+    """What a machine is asked to check.
 
     Attributes:
-        device, rasterizer: as the label job's options.
+        device: as the label job's option.
+        rasterizer: as the label job's option.
         assets: URL of the bundle.
-        output: URL, empty where it is not asked about.
+        output: URL; empty where it is not asked about.
         s3_endpoint: the S3 server, when it is not AWS.
     """
 
@@ -44,6 +45,7 @@ class Question:
 
 
 def check_ray() -> Check:
+    """Ray's version, and whether it wants a token."""
     import ray
 
     token = "token wanted" if os.environ.get("RAY_AUTH_MODE") == "token" else "no token mode set"
@@ -51,7 +53,7 @@ def check_ray() -> Check:
 
 
 def check_cluster(address: str, question: Question) -> list[Check]:
-    """Joins the cluster and asks each of its machines."""
+    """Join the cluster and ask each of its machines; one failed check if it can't be joined."""
     import ray
 
     joined = guarded("cluster", lambda: join(address, question.assets))
@@ -64,6 +66,7 @@ def check_cluster(address: str, question: Question) -> list[Check]:
 
 
 def join(address: str, assets: str) -> Check:
+    """Join the cluster, with this code, and count its nodes, CPUs and GPUs."""
     import ray
 
     from jobs.pipeline.drive.joining import join_cluster
@@ -97,7 +100,7 @@ def _code_for_the_nodes(assets: str) -> Iterator[dict[str, Any] | None]:
 
 
 def _node_checks(question: Question) -> list[Check]:
-    """The machine checks of every node, all nodes at once, each name with the node's address."""
+    """The checks of all nodes, asked at once; names begin with the node's address."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -106,7 +109,7 @@ def _node_checks(question: Question) -> list[Check]:
     for node in ray.nodes():
         if not node["Alive"]:
             continue
-        # A task that asks for no GPU is shown none.
+        # A task that asks for no GPU sees none.
         share = 0.01 if node["Resources"].get("GPU") else 0
         place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         task = ask.options(num_cpus=0, num_gpus=share, scheduling_strategy=place, max_retries=0)
@@ -127,7 +130,7 @@ def _node_checks(question: Question) -> list[Check]:
 
 
 def _for_head(question: Question) -> Question:
-    """The head of a GPU cluster labels nothing, so that it needs no GPU."""
+    """The question for the head of a GPU cluster: it labels nothing, and so needs no GPU."""
     return question if question.device == "cuda" else replace(question, device="cpu")
 
 

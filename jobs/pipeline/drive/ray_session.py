@@ -24,8 +24,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """The first SIGINT or SIGTERM asks the run to stop; the second ends the process at once, with
-    ``exit_code``."""
+    """The first SIGINT or SIGTERM asks the run to stop; the second ends the process at once.
+
+    Args:
+        exit_code: of the process, after a second signal.
+    """
 
     def __init__(self, exit_code: int) -> None:
         self._exit_code = exit_code

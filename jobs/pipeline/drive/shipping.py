@@ -1,4 +1,4 @@
-"""The code of this project as the machines of a cluster get it."""
+"""The code of this project, as the machines of a cluster get it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from pathlib import Path
 from tddfa3.assets.bundle import BUNDLE_JSON, OPEN, AssetBundle
 
 ROOT = Path(__file__).resolve().parents[3]
+"""The folder that holds the packages."""
 PACKAGES = ("tddfa3", "jobs")
-"""What the cluster gets. Chosen, not excluded: data that lie about here stay here."""
+"""What the cluster gets. A list of what to send, so that data lying beside it are never sent."""
 
 
 def copy_code(folder: Path, assets: str = "") -> None:
-    """Copies the Python sources of this project, and nothing else, into ``folder``.
+    """Copy the Python sources of this project, and nothing else, into ``folder``.
 
-    With ``assets="open"`` also the bundle of that name, which ``tddfa3`` looks for beside itself.
+    Args:
+        folder: where the code goes.
+        assets: "open" also copies the bundle of that name, which ``tddfa3`` looks for beside
+            itself.
     """
     for package in PACKAGES:
         for source in sorted((ROOT / package).rglob("*.py")):

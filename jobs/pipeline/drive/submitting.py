@@ -1,4 +1,4 @@
-"""Ray's Jobs API, by which a run is given to a cluster, followed and stopped from outside."""
+"""Ray's Jobs API: a run is submitted to a cluster, followed and stopped from outside."""
 
 from __future__ import annotations
 
@@ -23,26 +23,40 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+"""A dashboard on this machine, or one whose port is forwarded to here."""
 PROGRAM = "jobs.label"
+"""The program that the head runs."""
 
 PASSED_ON = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-"""Where the storage is, which is no secret. Credentials travel only when --pass-env names them."""
+"""Variables that say where the storage is. Credentials are sent only if --pass-env names them."""
 
 
 class JobClient(Protocol):
-    """What is used of ``ray.job_submission.JobSubmissionClient``."""
+    """The part of ``ray.job_submission.JobSubmissionClient`` that is used here."""
 
-    def submit_job(self, *, entrypoint: str, runtime_env: dict[str, Any]) -> str: ...
+    def submit_job(self, *, entrypoint: str, runtime_env: dict[str, Any]) -> str:
+        """Start a job and return its id."""
 
-    def get_job_info(self, job_id: str) -> JobDetails: ...
+    def get_job_info(self, job_id: str) -> JobDetails:
+        """The job's details; RuntimeError if there is no such job."""
 
-    def stop_job(self, job_id: str) -> bool: ...
+    def stop_job(self, job_id: str) -> bool:
+        """Ask the job to stop, and return at once."""
 
-    def tail_job_logs(self, job_id: str) -> AsyncIterator[str]: ...
+    def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        """The job's log from its beginning, in pieces, until the job ends."""
 
 
 def entrypoint_of(arguments: Sequence[str], program: str = PROGRAM) -> tuple[str, str]:
-    """The command that the head runs and its assets, or :class:`UserError` if it could not."""
+    """The command that the head runs, and the assets that it names.
+
+    Args:
+        arguments: of the program, checked here so that a mistake shows before anything is sent.
+        program: the module to run.
+
+    Raises:
+        UserError: the cluster could not run the command.
+    """
     arguments = list(arguments)
     if "--ray-address" not in arguments and not _has_value("--ray-address=", arguments):
         arguments += ["--ray-address", "auto"]
@@ -71,7 +85,15 @@ def _manifest_is_elsewhere(config: object) -> NoReturn:
 
 
 def environment_of(names: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that the run gets: those that are no secrets, and those asked for by name."""
+    """The variables that the run gets: those in ``PASSED_ON``, and those asked for by name.
+
+    Args:
+        names: what ``--pass-env`` names.
+        environ: where the values come from.
+
+    Raises:
+        UserError: there is no such variable, or a name is followed by a value.
+    """
     for name in names:
         if "=" in name:
             # Not shown whole: what follows may be a secret.
@@ -83,7 +105,11 @@ def environment_of(names: Sequence[str], environ: Mapping[str, str]) -> dict[str
 
 
 def http_address(address: str) -> str:
-    """``http(s)://host:port`` of the dashboard, from that or from ``host[:port]``."""
+    """``http(s)://host:port`` of the dashboard, from that or from ``host[:port]``.
+
+    Raises:
+        UserError: it is neither.
+    """
     if "://" not in address:
         address = f"http://{address}"
     try:
@@ -98,7 +124,15 @@ def http_address(address: str) -> str:
 
 
 def connect(address: str, timeout: float = 10.0) -> JobClient:
-    """A client of the cluster's Jobs API whose token and Ray version are the right ones."""
+    """A client of the cluster's Jobs API.
+
+    Args:
+        address: as :func:`http_address` returns it.
+        timeout: seconds for the connection.
+
+    Raises:
+        UserError: nothing answers, the token is wrong or missing, or the Ray versions differ.
+    """
     parts = urlsplit(address)
     assert parts.hostname is not None
     # Ray's client has no timeout: a firewall that swallows packets would hold it up for minutes.
@@ -118,7 +152,7 @@ def connect(address: str, timeout: float = 10.0) -> JobClient:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    # Ray tells of its packaging, line by line.
+    # Ray logs every step of its packaging.
     for handler in logging.getLogger("ray").handlers:
         handler.setLevel(logging.ERROR)
     try:
@@ -138,7 +172,7 @@ def connect(address: str, timeout: float = 10.0) -> JobClient:
 
 
 def _choose_token_mode(environ: Any) -> None:
-    """Uses a token that is there, as the cluster's machines do, unless RAY_AUTH_MODE says no."""
+    """Use a token that exists, as the cluster's machines do, unless RAY_AUTH_MODE is set."""
     if "RAY_AUTH_MODE" in environ:
         return
     token_file = Path(environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
@@ -164,8 +198,14 @@ def _first_line(error: Exception) -> str:
 
 
 def submit(client: JobClient, entrypoint: str, environment: Mapping[str, str], assets: str) -> str:
-    """Sends the code, the command and the assets that come with the code, where these are wanted;
-    the id that the cluster gave the job."""
+    """Send the code and the command, and the bundle that comes with the code if it is wanted.
+
+    Returns:
+        The id that the cluster gave the job.
+
+    Raises:
+        UserError: the cluster did not take the job.
+    """
     with tempfile.TemporaryDirectory() as folder:
         copy_code(Path(folder), assets)
         runtime_env = {"working_dir": folder, "env_vars": dict(environment)}
@@ -176,9 +216,21 @@ def submit(client: JobClient, entrypoint: str, environment: Mapping[str, str], a
 
 
 async def follow(client: JobClient, job_id: str, out: TextIO, pause: float = 1.0) -> JobDetails:
-    """The job's details once it has ended. A lost connection is made again.
+    """Print a job's log until the job has ended; reconnect when the connection is lost.
 
-    The log comes from its beginning each time, so what was printed already is skipped.
+    The log is sent from its beginning each time; what was printed already is skipped.
+
+    Args:
+        client: of the cluster.
+        job_id: the job.
+        out: where the log goes.
+        pause: seconds between two connections.
+
+    Returns:
+        The job's details once it has ended.
+
+    Raises:
+        UserError: there is no such job, or the connection was lost again and again.
     """
     printed = 0
     failures = 0
@@ -207,6 +259,12 @@ async def follow(client: JobClient, job_id: str, out: TextIO, pause: float = 1.0
 
 
 def job_info(client: JobClient, job_id: str) -> JobDetails:
+    """A job's details.
+
+    Raises:
+        UserError: there is no such job.
+        RuntimeError: the cluster could not be asked.
+    """
     try:
         return client.get_job_info(job_id)
     except RuntimeError as error:
@@ -216,11 +274,21 @@ def job_info(client: JobClient, job_id: str) -> JobDetails:
 
 
 def is_over(info: JobDetails) -> bool:
+    """Whether the job has ended, in whatever way."""
     return str(info.status) in ("SUCCEEDED", "FAILED", "STOPPED")
 
 
 def stop(client: JobClient, job_id: str, patience: float = 60.0, pause: float = 0.5) -> str:
-    """Asks the run to stop and waits until it has; what there is to say then.
+    """Ask the run to stop, and wait until it has.
+
+    Args:
+        client: of the cluster.
+        job_id: the job.
+        patience: seconds that the run may take to stop.
+        pause: seconds between two questions.
+
+    Returns:
+        One line for a person.
 
     Raises:
         UserError: there is no such job, or it goes on after ``patience`` seconds.

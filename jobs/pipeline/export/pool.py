@@ -24,6 +24,8 @@ def export_batches(
     """Export all batches and report each when it is done, in any order.
 
     Args:
+        job: what every worker is given.
+        batches: what is to be exported.
         killed_code: what the process exits with at a second signal, which it does not survive.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The assets that an output was labelled with: faces are made again from rows with no others."""
+"""The assets that an output was labelled with: only they turn its rows into faces again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from tddfa3.errors import UserError
 
 
 def assets_of(run: LabelledRun) -> str:
-    """The ``--assets`` that the label job was given; empty where that is not known."""
+    """The ``--assets`` that the label job was given; empty if it is not known."""
     return str((run.manifest or {}).get("config", {}).get("assets", ""))
 
 
 def require_assets_of(run: LabelledRun, assets: str) -> None:
-    """Only the face model that the coefficients were predicted for gives the faces back.
+    """Refuse assets other than the run's: its coefficients are those of one face model.
 
     Raises:
         UserError: ``assets`` is empty, is no bundle, or is not the one of the run.

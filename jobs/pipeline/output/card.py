@@ -1,4 +1,4 @@
-"""The dataset card of an output, in the manner of the Hugging Face hub: ``_run/README.md``."""
+"""The dataset card of an output, in the style of the Hugging Face hub: ``_run/README.md``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jobs.pipeline.record.parts import read_part
 from jobs.pipeline.record.schema import Column, columns, type_name
 
 SAMPLED_PARTS = 64
-"""Distributions are those of so many part files, spread evenly; counts are of all."""
+"""Distributions are taken from so many part files, spread evenly; counts from all."""
 _PARALLEL_READS = 16
 _DISTRIBUTIONS = {
     "yaw": "degrees",
@@ -79,17 +79,30 @@ pitch down and roll counter-clockwise are positive; AFLW2000 has all three the o
 
 @dataclass
 class CardCounts(Counts):
-    """And what the labels were computed with."""
+    """Sums of what part files say about themselves, and what computed their labels.
+
+    Attributes:
+        computed_with: device, engine and the like; all values that occur, separated by commas.
+    """
 
     computed_with: dict[str, str] = field(default_factory=dict)
 
     def add(self, about: Mapping[str, Any]) -> None:
+        """Add what one part file says about itself (``about``)."""
         super().add(about)
         self.computed_with = merged([self.computed_with, about.get("computed_with", {})])
 
 
 def write_card(url: str, *, s3_endpoint: str | None = None, rel: str = CARD) -> str:
-    """Writes the card of the output at ``url``, as it is now, and returns where.
+    """Write the card of an output, as it is now.
+
+    Args:
+        url: the output.
+        s3_endpoint: of the S3 server, when it is not AWS.
+        rel: the card's name in the output.
+
+    Returns:
+        The card's path or URL.
 
     Raises:
         UserError: there is no output.
@@ -101,7 +114,7 @@ def write_card(url: str, *, s3_endpoint: str | None = None, rel: str = CARD) -> 
 
 
 def card(run: LabelledRun) -> str:
-    """The whole text."""
+    """The whole text of the card, in Markdown."""
     counts = count_parts(run)
     sections = [
         _front_matter(run, counts),
@@ -122,7 +135,7 @@ def card(run: LabelledRun) -> str:
 
 
 def count_parts(run: LabelledRun) -> CardCounts:
-    """A small read per part file; superseded shards are left out, as in the views."""
+    """Sums over all part files, a small read each; superseded shards are left out."""
     counts = CardCounts()
     for about in run.footers():
         if about.get("chunk", {}).get("shard") not in run.superseded:
@@ -131,7 +144,7 @@ def count_parts(run: LabelledRun) -> CardCounts:
 
 
 def column_table(described: Iterable[Column]) -> str:
-    """Markdown: name, type, what, unit, frame."""
+    """A table of columns in Markdown: name, type, description, unit, frame."""
     lines = ["| column | type | what | unit | frame |", "|---|---|---|---|---|"]
     for column in described:
         cells = (_type_text(column), column.description, column.unit, column.frame)
@@ -141,7 +154,7 @@ def column_table(described: Iterable[Column]) -> str:
 
 
 def _type_text(column: Column) -> str:
-    """Short: ``float32 [136]`` for lists of that length."""
+    """The type in short: ``float32 [136]`` for lists of that length."""
     if column.length is None:
         return type_name(column.type)
     return f"{type_name(column.type.value_type)} [{column.length}]"
@@ -209,7 +222,7 @@ def _distribution_section(run: LabelledRun) -> str:
     heads = " | ".join(f"{q:.0%}" for q in _QUANTILES)
     lines = [f"| column | unit | {heads} |", "|---|---|" + "---|" * len(_QUANTILES)]
     for name, unit in _DISTRIBUTIONS.items():
-        values = table[name].drop_null().to_numpy()
+        values = table[name].drop_null().to_numpy()  # (faces,)
         if len(values):
             numbers = " | ".join(f"{v:.3g}" for v in np.quantile(values, _QUANTILES))
             lines.append(f"| `{name}` | {unit} | {numbers} |")

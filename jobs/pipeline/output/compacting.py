@@ -239,10 +239,12 @@ def _metadata(tables: Sequence[pa.Table], table: pa.Table) -> dict[bytes, bytes]
 
 
 def begin(run: LabelledRun, dest: Store, plan: CompactionPlan) -> None:
-    """Marks DEST as the compaction of this state of the run, and copies what readers need.
+    """Mark ``dest`` as the compaction of this state of the run, and copy what readers need.
+
+    The copies are the indexes, the marks of superseded shards and the manifest.
 
     Raises:
-        UserError: DEST holds something else.
+        UserError: ``dest`` holds something else.
     """
     mark = {
         "source": run.store.url,

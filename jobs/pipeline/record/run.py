@@ -72,12 +72,15 @@ class Run:
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """A run that has passed every check that needs no work; nothing of it is written yet.
+    """A run that has passed every check that needs no work; nothing is written yet.
 
     Attributes:
-        config: with what was left to the assets.
+        config: with what was left to the assets filled in.
         facts: of the assets.
-        manifest: the one in OUTPUT, None if there is none.
+        store: the output.
+        shards: all shards of the input, sorted by id.
+        read_options: how the shards are read.
+        manifest: the one in OUTPUT; None if there is none.
     """
 
     config: LabelConfig
@@ -91,7 +94,7 @@ class CheckedRun:
         """Create or join the manifest.
 
         Raises:
-            UserError: another driver, with other options, was quicker.
+            UserError: another driver, with other options, created it first.
         """
         fields = fingerprint_fields(self.config, self.facts)
         manifest = self.manifest
@@ -137,7 +140,11 @@ def check_run(config: LabelConfig, facts: AssetFacts) -> CheckedRun:
 
 
 def open_run(config: LabelConfig, facts: AssetFacts) -> Run:
-    """:func:`check_run`, then :meth:`CheckedRun.begin`."""
+    """Check a run and begin it: :func:`check_run`, then :meth:`CheckedRun.begin`.
+
+    Raises:
+        UserError: as these do.
+    """
     return check_run(config, facts).begin()
 
 

@@ -1,9 +1,9 @@
 """Shards: one archive, or one folder of images, as an ordered stream of ``(key, bytes)``.
 
 Three steps: :func:`list_shards` from what the user named, :func:`index_shard` to a table of members
-(kept, so that each shard is listed once), :func:`read_members` for the members of one chunk. Before
-them, :func:`holds_an_image` tells whether there is anything to do. Archives are read in place and
-never extracted; names in them are data.
+(kept, so that each shard is listed once), :func:`read_members` for the members of one chunk. After
+the first, :func:`holds_an_image` finds out whether there is anything to do. Archives are read in
+place and never extracted; names in them are data.
 
 A format is a module with the functions of :class:`_Format`. To add one, write the module, enter
 it in ``_FORMATS`` and ``ShardKind``, and teach :mod:`.listing` to recognise it.
@@ -90,10 +90,10 @@ _PROBES_AT_ONCE = 16
 
 
 def holds_an_image(shards: Sequence[Shard], options: ReadOptions | None = None) -> bool:
-    """Whether any of the shards holds an image, or cannot be read, so that it may hold one.
+    """Whether any of the shards holds an image, or may hold one because it cannot be read.
 
-    It stops at the first one: of an archive that has images only the beginning is read, as far as
-    its format allows.
+    It stops at the first such shard. Of an archive with images only the beginning is read, as far
+    as the format allows.
 
     Raises:
         StoreError: fatal kinds only.

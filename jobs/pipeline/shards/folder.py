@@ -70,7 +70,7 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
 
 
 def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
-    """Only folders that hold some are shards."""
+    """Always True: a folder is a shard only if it holds images."""
     return True
 
 

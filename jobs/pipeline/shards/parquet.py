@@ -95,7 +95,7 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
 
 
 def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
-    """Whether it has rows, or cannot be read; the footer tells."""
+    """See :class:`.shards._Format`; reads the footer only."""
     try:
         file = _open(shard, options)
         ImageColumn(file.schema_arrow, options.image_column)

@@ -62,7 +62,7 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
 
 
 def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
-    """Whether it has one, or is damaged before the first; reads no further."""
+    """See :class:`.shards._Format`; reads as far as the first image."""
     source = _source(shard, options)
     try:
         if next(_images(read_headers(source), options.max_member_bytes), None) is not None:
@@ -75,7 +75,7 @@ def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
 
 
 def _source(shard: Shard, options: ReadOptions) -> RangeReader | ForwardReader:
-    """The archive's bytes, decompressed where it is compressed."""
+    """The archive's bytes; decompressed, if it is compressed."""
     store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     reader = RangeReader(store, rel, shard.size)
     compression = compression_of(reader.pread(0, 8))

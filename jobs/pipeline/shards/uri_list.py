@@ -86,7 +86,7 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
 
 
 def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
-    """Whether it names one, or is no list."""
+    """See :class:`.shards._Format`; whether the list names anything."""
     store, name = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     try:
         return next(_entries(name, store.read(name)), None) is not None

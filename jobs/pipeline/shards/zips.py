@@ -25,7 +25,7 @@ _SIGNATURE = b"PK\x03\x04"
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 # The same header: signature, flags, compressed size, lengths of name and extra field.
 _LOCAL_FIELDS = struct.Struct("<4s2xH10xL4xHH")
-# So much of an archive is looked through for its first image before its directory is read.
+# How much of an archive is searched for its first image before its directory is read.
 _HEAD_BYTES = 1 << 16
 # Name and extra field of a local header, at most.
 _MOST_NAME = 2 * 0xFFFF
@@ -71,10 +71,10 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
 
 
 def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
-    """Whether it has one, or cannot be read.
+    """See :class:`.shards._Format`; looks at the beginning, then at the directory.
 
-    Nearly every archive of images has one near its beginning, so that its directory, which may be
-    long, need not be read for that.
+    Nearly every archive of images has one near its beginning, so that the directory, which may be
+    long, is rarely read.
     """
     store, rel = locate(shard.uri, s3_endpoint=options.s3_endpoint)
     head = store.read(rel, 0, min(shard.size, _HEAD_BYTES)) if shard.size else b""
@@ -85,8 +85,10 @@ def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
 
 
 def _first_names(head: bytes) -> Iterator[str]:
-    """Names of the members at the beginning, from their local headers, as far as these tell where
-    the next one is."""
+    """Names of the first members, from their local headers.
+
+    It ends where a header does not say where the next one is.
+    """
     offset = 0
     while len(head) >= offset + _LOCAL_FIELDS.size:
         signature, flags, size, name, extra = _LOCAL_FIELDS.unpack_from(head, offset)
