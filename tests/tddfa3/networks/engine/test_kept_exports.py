@@ -69,7 +69,7 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.labeler import FaceLabeler
 
 labeler = FaceLabeler(
-    AssetBundle.load(sys.argv[1]), detector="retinaface", backbone="resnet50", engine="onnx"
+    AssetBundle.load(sys.argv[1]), detector=sys.argv[2], backbone=sys.argv[3], engine="onnx"
 )
 labeler([np.zeros((64, 64, 3), np.uint8)])
 labeler.label_crops(torch.zeros(1, 3, 224, 224))
@@ -77,11 +77,21 @@ print("torchvision" in sys.modules)
 """
 
 
-def test_kept_exports_are_run_without_torchvision(bundle: AssetBundle) -> None:
+@pytest.mark.parametrize(
+    ("assets", "detector", "backbone"),
+    [
+        ("small_bundle", "mtcnn", "mbnetv3"),
+        pytest.param("full_bundle", "retinaface", "resnet50", marks=pytest.mark.slow),
+    ],
+)
+def test_kept_exports_are_run_without_torchvision(
+    assets: str, detector: str, backbone: str, request: pytest.FixtureRequest
+) -> None:
     """Its 90 MB would be each actor's; only who makes an export of a ResNet-50 needs it."""
+    path = str(request.getfixturevalue(assets).path)
     told = [
         subprocess.run(
-            [sys.executable, "-c", TORCHVISION_STAYS_OUT, str(bundle.path)],
+            [sys.executable, "-c", TORCHVISION_STAYS_OUT, path, detector, backbone],
             check=True,
             capture_output=True,
             text=True,
