@@ -18,7 +18,7 @@ from jobs.pipeline.drive.pool import ActorPool
 from jobs.pipeline.drive.ray_session import StopRequest, ray_session
 from jobs.pipeline.drive.reporting import Reporter
 from jobs.pipeline.drive.scheduler import Scheduler
-from jobs.pipeline.drive.sizing import config_on_actor, size_pool
+from jobs.pipeline.drive.sizing import PoolSize, config_on_actor, size_pool
 from jobs.pipeline.label.actor import Assignment
 from jobs.pipeline.label.factory import FaceLabelerFactory, LabelerFactory
 from jobs.pipeline.output.card import write_card
@@ -46,7 +46,7 @@ def main(
     return run_program(lambda: start(arguments, factory or FaceLabelerFactory(), prog))
 
 
-def start(arguments: Sequence[str], factory: LabelerFactory, prog: str) -> ExitCode:
+def start(arguments: Sequence[str], factory: LabelerFactory, prog: str) -> int:
     """Reads the command line, opens the run and labels it."""
     config = configs.parse(arguments, config_of, prog=prog)
     checked = check_run(config, factory.facts(config))
@@ -55,13 +55,21 @@ def start(arguments: Sequence[str], factory: LabelerFactory, prog: str) -> ExitC
     return label(checked, factory)
 
 
-def label(checked: CheckedRun, factory: LabelerFactory) -> ExitCode:
+def label(checked: CheckedRun, factory: LabelerFactory) -> int:
     """Labels everything of a run that is not committed yet."""
-    config = checked.config
-    # The run begins inside: where there is no Ray, nothing is written.
-    with ray_session(config, killed_code=ExitCode.STOPPED) as stop:
+    # The run begins inside: where there is no Ray, or no room for an actor, nothing is written.
+    with ray_session(checked.config, killed_code=ExitCode.STOPPED) as stop:
+        size = size_pool(checked.config, cluster_nodes())
         run = checked.begin()
-        reporter = work_off(run, factory, stop)
+        # UNUSABLE would say that nothing was written, which is over now.
+        return run_program(
+            lambda: finish(run, factory, size, stop), code_of=lambda error: ExitCode.STOPPED
+        )
+
+
+def finish(run: Run, factory: LabelerFactory, size: PoolSize, stop: StopRequest) -> ExitCode:
+    """Labels what is left of a run that has begun, and leaves its card."""
+    reporter = work_off(run, factory, size, stop)
     if reporter.was_stopped:
         return ExitCode.STOPPED
     describe(run)
@@ -69,11 +77,10 @@ def label(checked: CheckedRun, factory: LabelerFactory) -> ExitCode:
     return ExitCode.INCOMPLETE if totals.shards_in_error or totals.given_up else ExitCode.DONE
 
 
-def work_off(run: Run, factory: LabelerFactory, stop: StopRequest) -> Reporter:
+def work_off(run: Run, factory: LabelerFactory, size: PoolSize, stop: StopRequest) -> Reporter:
     """All chunks that are left, until they are done or the run is stopped; what became of them."""
     config = run.config
     with Reporter(run) as reporter:
-        size = size_pool(config, cluster_nodes())
         pool = ActorPool(
             Assignment.of(run, factory, size.cpus, config_on_actor(config, size)),
             size,

@@ -156,6 +156,16 @@ def test_bad_input_is_exit_code_2_with_one_line_and_nothing_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_an_actor_that_no_machine_holds_is_exit_code_2_and_leaves_nothing(
+    tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "in", 1)
+    line = [str(tmp_path / "in"), str(tmp_path / "out"), *OPTIONS, "--cpus-per-actor", "999"]
+    assert main(line, FakeFactory()) == 2
+    assert "no actor fits on this machine" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_real_assets_that_are_not_there_are_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
