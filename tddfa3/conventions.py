@@ -12,6 +12,9 @@ CENTRE = 112.0
 CAMERA_DISTANCE = 10.0
 """From the camera to the origin of the model frame, in model units."""
 
+LANDMARK_COUNTS = {"68": 68, "106": 106, "134": 134}
+"""Points of the landmark sets that are fixed vertices of a face model."""
+
 LANDMARK_SETS = ("68", "106", "106_2d", "134")
 """106_2d is 106 with the contour where a photograph shows it; the others are fixed vertices."""
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tddfa3.coefficients import CoefficientSizes
+from tddfa3.conventions import LANDMARK_COUNTS
 
 Array: TypeAlias = npt.NDArray[Any]
 
-LANDMARK_COUNTS = {"68": 68, "106": 106, "134": 134}
 N_PARALLEL = 33
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from tddfa3.assets.bundle import backbone_file
-from tddfa3.assets.face_model_data import LANDMARK_COUNTS, Array, FaceModelData
-from tddfa3.conventions import PART_NAMES
+from tddfa3.assets.face_model_data import Array, FaceModelData
+from tddfa3.conventions import LANDMARK_COUNTS, PART_NAMES
 from tddfa3.errors import AssetError
 
 FACE_MODEL_NPY = "face_model.npy"

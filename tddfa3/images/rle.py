@@ -29,14 +29,6 @@ class Rle(TypedDict):
     counts: str
 
 
-def encode_rle(mask: npt.NDArray[np.bool_]) -> Rle:
-    """mask (H,W) bool or 0/1 integers -> RLE. ValueError for another shape."""
-    if mask.ndim != 2:
-        raise ValueError(f"mask must be (H,W); got {mask.shape}")
-    values, starts = _value_runs(mask != 0)
-    return _from_value_runs(values, starts, mask.shape)
-
-
 def encode_label_map(labels: npt.NDArray[np.uint8], parts: int) -> list[Rle]:
     """labels (H,W), 0 background, part + 1 -> one RLE per part; the picture is read once."""
     if labels.ndim != 2:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tddfa3.coefficients import CoefficientSizes
+from tddfa3.conventions import LANDMARK_COUNTS, LANDMARK_SETS
 
 # The sizes of 3DDFA-V3's assets.
 _COEFFICIENTS = CoefficientSizes(id=80, exp=64, alb=80).as_dict()
-_LANDMARKS = {"68": 68, "106": 106, "106_2d": 106, "134": 134}
+# 106_2d slides along the contour of 106.
+_LANDMARKS = {name: LANDMARK_COUNTS[name.removesuffix("_2d")] for name in LANDMARK_SETS}
 
 
 @dataclass(frozen=True)
