@@ -89,7 +89,12 @@ def work_off(run: Run, factory: LabelerFactory, size: PoolSize, stop: StopReques
             stall=config.stall,
         )
         scheduler = Scheduler(
-            run.shards, Planner.of(run), pool, limit=config.limit, stopping=stop.requested
+            run.shards,
+            Planner.of(run),
+            pool,
+            limit=config.limit,
+            stopping=stop.requested,
+            resumed=run.resumed,
         )
         for event in scheduler.run():
             reporter.report(event)

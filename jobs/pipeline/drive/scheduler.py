@@ -50,6 +50,8 @@ class Scheduler:
         pool: the actors; they are killed at the end of the run.
         limit: images of the run, 0 for all; the first ones in the order of the shards.
         stopping: asked several times a second; the loop ends when it returns True.
+        resumed: everything may be done already, so no actor is started before a chunk is known
+            to be left. Otherwise actors start while the first shards are listed.
     """
 
     def __init__(
@@ -60,11 +62,12 @@ class Scheduler:
         *,
         limit: int = 0,
         stopping: Callable[[], bool] = lambda: False,
+        resumed: bool = False,
     ) -> None:
         self._shards = deque(shards)
         self._planner, self._pool = planner, pool
         self._left = limit or None
-        self._stopping = stopping
+        self._stopping, self._resumed = stopping, resumed
         self._plans: dict[ray.ObjectRef, Shard] = {}
         self._unlistable: set[Shard] = set()
         self._queue: deque[Work] = deque()
@@ -149,7 +152,7 @@ class Scheduler:
         At least the minimum, while the number of chunks is not known.
         """
         chunks = len(self._queue) + len(self._exclusive) + self._pool.chunks_in_flight
-        if self._shards or self._plans:
+        if (self._shards or self._plans) and (chunks or not self._resumed):
             chunks = max(chunks, self._pool.size.minimum)
         return min(chunks, self._pool.size.maximum)
 

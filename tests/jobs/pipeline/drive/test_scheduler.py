@@ -65,7 +65,9 @@ def make_scheduler(
     factory = factory or FakeFactory()
     run = open_run(config, factory.facts(config))
     pool = ActorPool(Assignment.of(run, factory, 1), size, **options)
-    return Scheduler(run.shards, Planner.of(run), pool, limit=limit, stopping=stopping)
+    return Scheduler(
+        run.shards, Planner.of(run), pool, limit=limit, stopping=stopping, resumed=run.resumed
+    )
 
 
 def drive(scheduler: Scheduler, react: Callable[[Event], None] = lambda event: None) -> list[Event]:
@@ -97,7 +99,21 @@ def test_all_shards_are_labelled_by_several_actors(tmp_path: Path) -> None:
     assert statuses(tmp_path) == {"ok": 60}
     assert len(of_kind(events, ShardPlanned)) == 3
     assert len({done.actor.pid for done in of_kind(events, ChunkDone)}) == 2
-    assert of_kind(drive(make_scheduler(tmp_path, TWO)), ChunkDone) == []
+
+
+def test_a_run_with_nothing_left_starts_no_actor(tmp_path: Path) -> None:
+    for name in "abc":
+        write_images(tmp_path / "in" / name, 4)
+    drive(make_scheduler(tmp_path, TWO))
+    ticks: list[Tick] = []
+    events = drive(
+        make_scheduler(tmp_path, TWO),
+        lambda event: ticks.append(event) if isinstance(event, Tick) else None,
+    )
+    assert len(of_kind(events, ShardPlanned)) == 3
+    assert of_kind(events, ChunkDone) == []
+    assert ticks
+    assert {tick.actors_wanted for tick in ticks} == {0}
 
 
 def test_an_actor_killed_at_work_costs_nothing(tmp_path: Path) -> None:
