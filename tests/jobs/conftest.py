@@ -16,7 +16,7 @@ def worker_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def local_ray() -> Iterator[str]:
+def local_ray() -> Iterator[None]:
     """Ray with four logical CPUs on this machine, started once for all tests that share it."""
-    with shared_ray() as address:
-        yield address
+    with shared_ray():
+        yield

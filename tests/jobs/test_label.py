@@ -24,6 +24,7 @@ import zstandard
 from jobs.label import main
 from jobs.verify import verify
 from tests.support.fakes import NO_FACE, RAISES, SLOW, TWO_FACES, FakeFactory, write_images
+from tests.support.shared_ray import address
 
 PROGRAM = [sys.executable, "-m", "tests.support.label_with_fake"]
 OPTIONS = ["--assets", "x", "--chunk-images", "10", "--batch", "4"]
@@ -67,12 +68,12 @@ def slow_input(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_driver_killed_three_times_ends_with_the_rows_of_one_that_was_not(
-    slow_input: Path, worker_environment: dict[str, str], local_ray: str
+    slow_input: Path, worker_environment: dict[str, str], local_ray: None
 ) -> None:
     """Every column of every row is the same. Other deaths and signals: ``tests/faults``."""
     dice = random.Random(0)
     for _ in range(3):
-        process = start(slow_input, worker_environment, "--ray-address", local_ray)
+        process = start(slow_input, worker_environment, "--ray-address", address())
         wait_for_parts(slow_input, committed(slow_input) + 1, process)
         time.sleep(dice.uniform(0, 0.6))
         process.kill()

@@ -21,7 +21,7 @@ from tests.support.programs import call_module
 
 @pytest.fixture(scope="module")
 def folder(
-    open_bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory, local_ray: str
+    open_bundle: AssetBundle, tmp_path_factory: pytest.TempPathFactory, local_ray: None
 ) -> Path:
     """Somewhere else than the repository: photographs in ``in``, labelled into ``out``."""
     folder = tmp_path_factory.mktemp("open")

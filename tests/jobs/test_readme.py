@@ -70,7 +70,7 @@ def test_programs_that_look_at_an_output(folder: Path, program: str) -> None:
     assert "images" in done.stdout
 
 
-def test_the_same_command_continues_and_so_does_resume(folder: Path, local_ray: str) -> None:
+def test_the_same_command_continues_and_so_does_resume(folder: Path, local_ray: None) -> None:
     [command] = re.findall(r"`(python -m jobs\.label --resume labels/)`", README)
     done = call(command, folder)
     assert done.returncode == 0, done.stdout + done.stderr
