@@ -75,6 +75,7 @@ class BenchmarkConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the benchmarks that the options name; returns the exit code."""
     given = tyro.cli(
         BenchmarkConfig,
         prog="python -m benchmarks",

@@ -1,5 +1,7 @@
-"""What no arrangement of the work can exceed: the networks' multiplications, at the speed at which
-this machine multiplies matrices."""
+"""The fastest that any arrangement of the same work could be.
+
+That is the networks' multiplications at the speed at which this machine multiplies matrices.
+"""
 
 from __future__ import annotations
 

@@ -74,6 +74,7 @@ def startup(*, assets: str, device: str, networks: dict[str, Any], threads: int)
 
 
 def main(name: str, arguments: str) -> None:
+    """Runs one measurement, its arguments given as JSON, and prints the result as JSON."""
     functions: dict[str, Callable[..., dict[str, Any]]]
     functions = {"job": job, "planning": planning, "startup": startup}
     print(json.dumps(functions[name](**json.loads(arguments))))

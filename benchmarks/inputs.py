@@ -23,6 +23,8 @@ _WIDTHS = (320, 400, 512, 640, 800, 1024)
 
 
 class Encoded(NamedTuple):
+    """An encoded photograph and its file name."""
+
     name: str
     data: bytes
 

@@ -98,6 +98,7 @@ def variants(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def networks_title(detector: str, backbone: str) -> str:
+    """The two networks as the tables name them."""
     return f"{DETECTORS[detector]} + {BACKBONES[backbone]}"
 
 

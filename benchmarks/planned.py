@@ -1,5 +1,4 @@
-"""Planning at the scale of a million images, and the driver's part with a labeller that does
-nothing."""
+"""Planning a million images, and the driver's own cost, with a labeller that does nothing."""
 
 from __future__ import annotations
 
@@ -27,9 +26,11 @@ class NothingFactory:
     """Its labelers find no face in any image, at once."""
 
     def facts(self, config: LabelConfig) -> AssetFacts:
+        """Assets in name only."""
         return AssetFacts(name="nothing", digest="nothing")
 
     def build(self, config: LabelConfig, threads: int) -> Labeler:
+        """A labeler that takes no time."""
         return NoFaces()
 
 
@@ -42,6 +43,7 @@ class NoFaces:
         self.computed_with: dict[str, str] = {}
 
     def __call__(self, images: Sequence[Any], /) -> list[list[Any]]:
+        """No face for any image."""
         return [[] for _ in images]
 
 

@@ -29,6 +29,7 @@ class Grid:
     rows: Sequence[Sequence[str]]
 
     def rich(self) -> Table:
+        """The table for a terminal."""
         table = Table(title=self.title, title_justify="left")
         for i, column in enumerate(self.columns):
             table.add_column(column, justify="right" if i else "left", overflow="fold")
@@ -37,6 +38,7 @@ class Grid:
         return table
 
     def markdown(self) -> str:
+        """The table as Markdown, under a heading."""
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"### {self.title}\n\n{table}"
@@ -75,6 +77,7 @@ def around_tables(document: Path) -> tuple[str, str]:
 
 
 def heading(results: Results) -> list[str]:
+    """Lines that say which machine, photographs and versions were measured."""
     machine = results["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
     return [
@@ -106,6 +109,7 @@ def grids(results: Results) -> list[Grid]:
 
 
 def targets_grid(results: Results) -> Grid:
+    """Targets, and whether they were reached."""
     rows = [
         (target.name, target.wanted, target.measured, "yes" if target.reached else "no")
         for target in targets(results)
@@ -114,6 +118,7 @@ def targets_grid(results: Results) -> Grid:
 
 
 def yardstick_grid(results: Results) -> Grid:
+    """How fast 3DDFA-V3's own program is."""
     found = results["yardstick"]
     how = "measured" if found["measured_here"] else "by calculation"
     return _pairs("The original's speed", [
@@ -127,6 +132,7 @@ def yardstick_grid(results: Results) -> Grid:
 
 
 def ceiling_grid(results: Results) -> Grid:
+    """What the networks' multiplications allow at most."""
     found = results["ceiling"]
     each = [(name, f"{count / 1e9:.1f} GFLOP") for name, count in found["operations"].items()]
     return _pairs("What the networks allow at most, on CPUs", [
@@ -139,6 +145,7 @@ def ceiling_grid(results: Results) -> Grid:
 
 
 def stages_grid(results: Results) -> Grid:
+    """Time of each stage."""
     rows = [
         (
             row["stage"],
@@ -159,6 +166,7 @@ def stages_grid(results: Results) -> Grid:
 
 
 def decoding_grid(results: Results) -> Grid:
+    """Time to decode a large JPEG, by ``--decode``."""
     rows = [
         (
             row["decode"],
@@ -172,6 +180,7 @@ def decoding_grid(results: Results) -> Grid:
 
 
 def library_grid(results: Results) -> Grid:
+    """Speed of the library, by variant."""
     rows = [
         (
             row["variant"], f"{row['images_per_second']:.2f}", f"{row['cpu_ms']:.0f}",
@@ -191,6 +200,7 @@ def library_grid(results: Results) -> Grid:
 
 
 def jobs_grid(results: Results) -> Grid:
+    """Speed and memory of the job, by outputs and actors."""
     rows = [
         (
             f"{row['outputs']}, {row['actors']}", f"{row['images_per_second']:.2f}",
@@ -212,6 +222,7 @@ def jobs_grid(results: Results) -> Grid:
 
 
 def idle_grid(results: Results) -> Grid:
+    """How long the job did nothing, by kind of work."""
     stages = list(results["jobs"][0]["idle"])
     rows = [
         (f"{row['outputs']}, {row['actors']}", *(f"{row['idle'][stage]:.0%}" for stage in stages))
@@ -222,6 +233,7 @@ def idle_grid(results: Results) -> Grid:
 
 
 def planning_grid(results: Results) -> Grid:
+    """Time and memory of planning, and of the driver alone."""
     plan = results["planning"]
     return _pairs("Planning, and a labeller that does nothing", [
         ("images, shards, chunks", f"{plan['images']:,}, {plan['shards']:,}, {plan['chunks']:,}"),
@@ -236,6 +248,7 @@ def planning_grid(results: Results) -> Grid:
 
 
 def startup_grid(results: Results) -> Grid:
+    """What a new process takes until its first labels."""
     start = results["startup"]
     return _pairs("A new process to its first labels", [
         ("imports", f"{start['import_seconds']:.1f} s"),
@@ -247,6 +260,7 @@ def startup_grid(results: Results) -> Grid:
 
 
 def drift_grid(results: Results) -> Grid:
+    """How far each engine and precision moves the landmarks."""
     rows = [
         (
             row["engine"],

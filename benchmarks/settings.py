@@ -74,4 +74,5 @@ def label_config(settings: Settings, *, outputs: str = "labels", **options: Any)
 
 
 def actors(count: int) -> ActorRange:
+    """Exactly ``count`` actors."""
     return ActorRange(count, count)

@@ -11,6 +11,8 @@ Results = Mapping[str, Any]
 
 
 class Target(NamedTuple):
+    """A figure that was wanted, and the one that was measured."""
+
     name: str
     wanted: str
     measured: str

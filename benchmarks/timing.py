@@ -42,7 +42,10 @@ def measure_in_turn(
     A machine that grows slower or busier meanwhile does so for all of them.
 
     Args:
+        calls: what to time, by name.
         seconds: no new round after so long, once there are ``least`` rounds.
+        least: rounds that are timed in any case.
+        cuda: take times by CUDA events, with a synchronised device.
     """
     for call in calls.values():
         call()

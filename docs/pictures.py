@@ -23,6 +23,7 @@ QUALITY = 88
 
 
 def main() -> None:
+    """Makes the pictures of the documents, out of the demo's output."""
     with Image.open(next(OUTPUT.glob("overlays/photos/astronaut*"))) as sheet:
         save(sheet.resize((SHEET_SIDE, SHEET_SIDE), Image.Resampling.LANCZOS), "sheet.jpg")
     bundle = AssetBundle.load()
@@ -38,6 +39,7 @@ def main() -> None:
 
 
 def save(picture: Image.Image, name: str) -> None:
+    """Writes a picture into ``docs/images`` and prints its path."""
     picture.save(IMAGES / name, quality=QUALITY)
     print(IMAGES / name)
 

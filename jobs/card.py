@@ -1,5 +1,6 @@
-"""The dataset card of an output, which the label job writes at its end, written again:
-``python -m jobs.card OUTPUT``.
+"""Writes the dataset card of an output again: ``python -m jobs.card OUTPUT``.
+
+The label job writes one when it ends.
 
 Exit codes: 0 done; 2 bad usage, or no output there; 3 a part file is missing or cannot be read;
 4 the storage failed.
@@ -29,6 +30,7 @@ class CardConfig:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.card") -> int:
+    """Runs the program; returns its exit code."""
     config = tyro.cli(CardConfig, prog=prog, args=argv)
     return run_program(lambda: card(config), code_of=reading_code)
 

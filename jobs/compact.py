@@ -43,6 +43,7 @@ class CompactConfig:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.compact") -> int:
+    """Runs the program; returns its exit code."""
     config = tyro.cli(CompactConfig, prog=prog, args=argv)
     return run_program(
         lambda: compact(config),
@@ -80,6 +81,7 @@ def compact(config: CompactConfig) -> ExitCode:
 
 
 def show_progress(done: int, total: int) -> None:
+    """Says on a terminal how many files are done."""
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
         print(f"\r{done:,} of {total:,} files", end=end, file=sys.stderr, flush=True)

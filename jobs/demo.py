@@ -39,6 +39,7 @@ class DemoConfig:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.demo") -> int:
+    """Runs the program; returns its exit code."""
     tyro.cli(DemoConfig, prog=prog, args=argv)
     return run_program(demonstrate)
 
@@ -106,6 +107,7 @@ def show(console: Console) -> None:
 
 
 def cell(value: object) -> str:
+    """A value as the table shows it: floats with two decimals, nothing for None."""
     return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

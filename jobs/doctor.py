@@ -58,6 +58,7 @@ class DoctorConfig:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.doctor") -> int:
+    """Runs the program; returns its exit code."""
     config = tyro.cli(DoctorConfig, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     return run_program(lambda: report(config), is_piped=True)
 
@@ -95,12 +96,14 @@ def exit_code(checks: Sequence[Check]) -> ExitCode:
 
 
 def as_json(checks: Sequence[Check]) -> dict[str, Any]:
+    """The checks for ``--json``, with the worst status of them all."""
     statuses = {check.status for check in checks}
     worst = next(status for status in ("failed", "warning", "ok") if status in statuses)
     return {"status": worst, "checks": [dataclasses.asdict(check) for check in checks]}
 
 
 def show(checks: Sequence[Check], console: Console) -> None:
+    """Prints one line per check, and the remedy below it where there is one."""
     width = max(len(check.name) for check in checks)
     for check in checks:
         line = Text(f"{check.status:<8}", style=COLOURS[check.status])

@@ -63,8 +63,10 @@ def run_program(
 
 
 def reading_code(error: UserError) -> ExitCode:
-    """``code_of`` of the programs that read an output: what is missing or damaged there, and
-    storage that fails, are not the command's mistakes."""
+    """The ``code_of`` of programs that read an output.
+
+    What is missing or damaged there, and storage that fails, are not the command's mistakes.
+    """
     # Here, not above: what has no part files to read has no use for pyarrow.
     from jobs.pipeline.record.parts import UnreadableError
 

@@ -42,6 +42,7 @@ _MOST_FAILURES_SHOWN = 20
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.export") -> int:
+    """Runs the program; returns its exit code."""
     config = tyro.cli(ExportConfig, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     return run_program(
         lambda: export(check(config)),
@@ -70,6 +71,11 @@ def export(config: ExportConfig) -> ExitCode:
 
 
 def open_dest(config: ExportConfig, run: LabelledRun) -> Store:
+    """Opens DEST.
+
+    Raises:
+        UserError: DEST lies in OUTPUT.
+    """
     dest = Store.open(config.dest, s3_endpoint=config.s3_endpoint or None)
     if f"{dest.url}/".startswith(f"{run.store.url}/"):
         raise UserError(f"DEST {config.dest} lies in OUTPUT; give a folder of its own")
@@ -77,6 +83,11 @@ def open_dest(config: ExportConfig, run: LabelledRun) -> Store:
 
 
 def make_job(config: ExportConfig, run: LabelledRun, dest: Store) -> ExportJob:
+    """All that the export's workers need to know.
+
+    Raises:
+        UserError: the assets are not those of the labels.
+    """
     needed = needs(config, run)
     assets = config.assets or assets_of(run)
     if needed.outputs is not None:

@@ -27,6 +27,8 @@ _BINARY = ("parquet", "arrow")
 
 @dataclass(frozen=True)
 class QueryConfig:
+    """Options of ``jobs.query``."""
+
     output: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OUTPUT")]
     """Folder with the labels, local or s3://."""
     sql: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SQL")] = (
@@ -43,11 +45,13 @@ class QueryConfig:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.query") -> int:
+    """Runs the program; returns its exit code."""
     config = parse(argv, prog)
     return run_program(lambda: query(config), code_of=reading_code, is_piped=True)
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> QueryConfig:
+    """The options; ``--help`` lists the views and macros, too."""
     lines = [f"  {name}: {what}" for name, what in VIEWS.items()]
     lines += [f"  {name}: {what}" for name, what in MACROS.items()]
     return tyro.cli(

@@ -28,6 +28,7 @@ from tddfa3.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.report") -> int:
+    """Runs the program; returns its exit code."""
     config = tyro.cli(ReportConfig, prog=prog, args=argv)
     return run_program(lambda: report(config), code_of=reading_code)
 

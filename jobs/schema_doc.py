@@ -25,6 +25,7 @@ class SchemaDocConfig:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.schema_doc") -> int:
+    """Runs the program; returns its exit code."""
     config = tyro.cli(SchemaDocConfig, prog=prog, args=argv)
     return run_program(lambda: write(config.file))
 

@@ -63,11 +63,13 @@ class Status:
 
     @property
     def complete(self) -> bool:
+        """Everything is committed, and all of it can be read."""
         whole = self.shards_listed >= self.shards and self.chunks_done >= self.chunks
         return whole and not self.shard_errors and not self.unreadable_parts
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.status") -> int:
+    """Runs the program; returns its exit code."""
     options = tyro.cli(StatusOptions, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     return run_program(lambda: show(options), code_of=reading_code, is_piped=True)
 

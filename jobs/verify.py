@@ -40,6 +40,7 @@ class VerifyOptions:
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.verify") -> int:
+    """Runs the program; returns its exit code."""
     options = tyro.cli(VerifyOptions, prog=prog, args=argv, config=(tyro.conf.FlagCreatePairsOff,))
     return run_program(lambda: show(options), code_of=reading_code, is_piped=True)
 

@@ -1,4 +1,6 @@
-"""How the network of the bundle ``open`` is made and judged. Three commands, seeds fixed:
+"""How the network of the bundle ``open`` is made and judged.
+
+Three commands, with fixed seeds:
 
 ``python -m training.render RENDERS``
     30,000 pictures of random people: the open face model, painted, lit, posed and photographed.

@@ -36,6 +36,7 @@ def mouth_interior(
     """Wall, teeth and tongue.
 
     Args:
+        random: decides on sizes, shades and places.
         landmarks: (68,3) of the face, model frame.
         relaxed: (68,3) of the same head without expression: where the skull's teeth are.
         jaw: (3,) how far the jaw, with its teeth and the tongue, has moved.
@@ -102,6 +103,7 @@ class Build:
 
     @classmethod
     def of(cls, vertices: Floats, landmarks: Floats) -> Build:
+        """Measures a head: ``vertices`` (V,3) and ``landmarks`` (68,3), model frame."""
         widest = int(vertices[:, 0].argmax())
         return cls(
             float(vertices[widest, 0]),

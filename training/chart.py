@@ -42,6 +42,7 @@ class FaceChart:
 
     @classmethod
     def of(cls, data: FaceModelData) -> FaceChart:
+        """Charts the texture of a face model."""
         centres = (np.arange(TEXTURE_SIZE) + 0.5) / TEXTURE_SIZE
         u, v = np.meshgrid(centres, 1 - centres)
         plane = face_plane(np.stack([u.ravel(), v.ravel()], 1))

@@ -33,6 +33,7 @@ class Light:
 
 
 def random_light(random: np.random.Generator) -> Light:
+    """One or two lights from random directions, over a random ambient light."""
     bands = np.zeros((3, 9))
     bands[:, 0] = SH_AMBIENT + random.normal(0, 0.1)
     for _ in range(random.integers(1, 3)):

@@ -94,6 +94,7 @@ class FaceLoss(nn.Module):
         }
 
     def total(self, parts: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of the parts, by :data:`WEIGHTS`."""
         return torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
 
     def figures(self, predicted: Tensor, target: Tensor) -> dict[str, float]:

@@ -18,9 +18,11 @@ def occlude(
     """The picture with what hides parts of the face.
 
     Args:
+        random: decides what is drawn, and where.
         picture: (S,S,3) RGB.
         points: (68,2) landmarks in it, x right, y down.
-        skin: (3,) lit colour. hair: (3,) likewise.
+        skin: (3,) lit colour.
+        hair: (3,) lit colour.
     """
     if random.random() < 0.2:
         picture = _glasses(random, picture, points)

@@ -53,17 +53,17 @@ class People:
         self.lids = [np.stack([gap(part, pairs) for pairs in LID_PAIRS]) for part in heights]
 
     def identity(self, random: np.random.Generator) -> npt.NDArray[np.float32]:
-        """(n_id,)"""
+        """Random identity coefficients (n_id,)."""
         return random.normal(0, 1.15, self.sizes.id).astype(np.float32)
 
     def albedo(self, random: np.random.Generator) -> npt.NDArray[np.float32]:
-        """(n_alb,)"""
+        """Random albedo coefficients (n_alb,)."""
         albedo = random.normal(0, 0.9, self.sizes.alb)
         albedo[LIGHTNESS] = random.uniform(*LIGHTNESS_RANGE)
         return albedo.astype(np.float32)
 
     def expression(self, random: np.random.Generator, identity: Floats) -> npt.NDArray[np.float32]:
-        """(n_exp,) of a head of this identity."""
+        """Random expression coefficients (n_exp,) of a head of this identity."""
         named = len(EXPRESSION_NAMES)
         exp = random.normal(0, 0.8, self.sizes.exp)
         exp[:named] = random.normal(size=named) * TYPICAL_SHARE * (HIGH - LOW)

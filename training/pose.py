@@ -36,14 +36,16 @@ def random_angle(random: np.random.Generator) -> Floats:
 def translation_of_crop(
     random: np.random.Generator, landmarks: Floats, angle: Floats, standard_points: Floats
 ) -> Floats:
-    """(3,) where the head must be so that the crop around its detected points is the picture.
+    """The translation (3,) at which the crop around the head's detected points is the picture.
 
     A detector's points are drawn, then the head is moved until :func:`estimate_crop` would leave
     the picture as it is: the same crops that photographs get.
 
     Args:
+        random: draws the detector's errors.
         landmarks: (68,3) in the model frame.
         angle: (3,) radians.
+        standard_points: (5,3) that crops are aligned to.
     """
     rotation = rotation_matrix(torch.from_numpy(angle)[None])
     points = torch.from_numpy(np.asarray(landmarks, np.float64))[None]

@@ -61,6 +61,7 @@ def render_shard(studio: Studio, seed: int, number: int, count: int = SHARD_PICT
 
 
 def shard_path(folder: Path, number: int) -> Path:
+    """Where the shard of this number is kept."""
     return folder / f"shard-{number:04d}.npz"
 
 
@@ -103,6 +104,7 @@ class RenderConfig:
 
 
 def main() -> None:
+    """Renders the shards that are not there yet."""
     options = tyro.cli(RenderConfig, prog="python -m training.render")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -69,6 +69,7 @@ class Studio:
         self.jaw = data.exp_basis[data.landmarks["68"][66], :, JAW]
 
     def person(self, random: np.random.Generator) -> Person:
+        """A random person, painted."""
         albedo = self.people.albedo(random)
         painted = self.painter.paint(random, albedo)
         return Person(self.people.identity(random), albedo, painted)

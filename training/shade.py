@@ -70,6 +70,7 @@ def shade(attributes: Floats, raster: Floats, atlas: Floats, eyes: Eyes) -> Floa
         attributes: (H,W,8) interpolated, see the columns above.
         raster: (H,W,4) of the rasterizer.
         atlas: (A,S,4) RGB and share of eyeball.
+        eyes: both eyeballs.
     """
     return _shade(
         attributes,

@@ -1,4 +1,4 @@
-"""Trains the network of the bundle ``open``:
+"""Trains the network of the bundle ``open``.
 
 ``python -m training.train RENDERS WEIGHTS.safetensors``
 
@@ -58,6 +58,7 @@ class Recipe:
     """With the stem: edges and colours are the same in renders and photographs."""
 
     def rate(self, step: int) -> float:
+        """Learning rate of a step: a linear warm-up, then a cosine down to ``final_share``."""
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         warm = min(1.0, (step + 1) / self.warm_up)
         return self.learning_rate * warm * (self.final_share + (1 - self.final_share) * cosine)
@@ -212,6 +213,7 @@ class TrainConfig:
 
 
 def main() -> int:
+    """Trains the network; returns the exit code."""
     options = tyro.cli(TrainConfig, prog="python -m training.train")
     return run_program(lambda: run(options))
 

@@ -1,4 +1,4 @@
-"""Judges a bundle on photographs:
+"""Judges a bundle on photographs.
 
 ``python -m benchmarks.accuracy.evaluate --bundle DIR --photos DIR [--sheet FILE.png]``
 
@@ -53,6 +53,7 @@ class Evaluation:
 
     @property
     def ways(self) -> dict[str, list[Measured]]:
+        """The measured faces by how they were found: by the network, and by the two baselines."""
         return {"network": self.network, "rigid pose": self.rigid, "all zero": self.zero}
 
 
@@ -166,6 +167,7 @@ class EvaluateConfig:
 
 
 def main() -> int:
+    """Runs the evaluation; returns the exit code."""
     config = tyro.cli(EvaluateConfig, prog="python -m benchmarks.accuracy.evaluate")
     return run_program(lambda: report(config))
 

@@ -132,6 +132,7 @@ class FloorConfig:
 
 
 def main() -> int:
+    """Runs the measurement; returns the exit code."""
     config = tyro.cli(FloorConfig, prog="python -m benchmarks.accuracy.floor")
     return run_program(lambda: measure(config))
 

@@ -65,9 +65,11 @@ class Measured:
 
     @property
     def mean(self) -> float:
+        """Mean error over all points."""
         return float(self.errors.mean())
 
     def group(self, name: str) -> float:
+        """Mean error over one of :data:`GROUPS`."""
         return float(self.errors[list(GROUPS[name])].mean())
 
 
@@ -108,8 +110,10 @@ def measure(
     """Compare what was found with the photograph's reference.
 
     Args:
+        photo: the photograph and its reference points.
         landmarks: (68,2) image pixels.
-        yaw, pitch: degrees.
+        yaw: degrees.
+        pitch: degrees.
         camera: the photograph's camera, whose focal length the reference's pose is solved with.
     """
     found = np.asarray(landmarks, np.float64)
@@ -127,10 +131,12 @@ def measure(
 
 
 def outer_eye_distance(points: Floats) -> float:
+    """Distance between the outer corners of the eyes of ``points`` (68,2), in their unit."""
     return float(np.linalg.norm(np.diff(points[OUTER_EYES], axis=0)))
 
 
 def opening(points: Floats, scale: float) -> float:
+    """Distance between the inner lips of ``points`` (68,2), as a share of ``scale``."""
     return float(np.linalg.norm(np.diff(points[INNER_LIPS], axis=0))) / scale
 
 
