@@ -124,7 +124,11 @@ def measure_all(
 
 
 def settings_for(given: BenchmarkConfig, bundle: AssetBundle) -> Settings:
-    """Raises UserError where the bundle has none of the networks that are measured."""
+    """The settings that the options ask for.
+
+    Raises:
+        UserError: the bundle has none of the networks that are measured.
+    """
     quick = given.quick
     detectors = tuple(name for name in DETECTORS if name in bundle.detectors)
     backbones = tuple(name for name in BACKBONES if name in bundle.backbones)

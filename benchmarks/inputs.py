@@ -53,7 +53,11 @@ def portrait(size: tuple[int, int], quality: int) -> bytes:
 
 
 def decoded(photos: Sequence[Encoded]) -> list[NDArray[np.uint8]]:
-    """Raises ``ValueError`` naming a file that is not an image."""
+    """The photographs decoded, (H,W,3) uint8 RGB.
+
+    Raises:
+        ValueError: one is not an image; it is named.
+    """
     images = []
     for photo in photos:
         image = decode(photo.data).image

@@ -23,7 +23,7 @@ from jobs.pipeline.record.run import Run, open_run
 
 
 class NothingFactory:
-    """Its labelers find no face in any image, at once."""
+    """Makes labelers that do nothing."""
 
     def facts(self, config: LabelConfig) -> AssetFacts:
         """Assets in name only."""
@@ -35,7 +35,7 @@ class NothingFactory:
 
 
 class NoFaces:
-    """Labels nothing."""
+    """A labeler that finds no face in any image, at once."""
 
     needed_side = None
 

@@ -60,7 +60,11 @@ class Watch:
                     self.memory.append(memory(event.actor.pid))
 
     def result(self) -> dict[str, Any]:
-        """Raises ``RuntimeError`` where an actor has not done two chunks since all were ready."""
+        """What was measured.
+
+        Raises:
+            RuntimeError: an actor has not done two chunks since all were ready.
+        """
         chunks = [len(done) for done in self.done.values()]
         if self.ready is None or sum(n > 1 for n in chunks) < self.actors:
             raise RuntimeError("the job was over before all actors had done two chunks; give more")

@@ -1,4 +1,4 @@
-"""What was to be reached, and what was."""
+"""Targets, and whether the measured figures reach them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Target(NamedTuple):
 
 
 def targets(results: Results) -> list[Target]:
-    """Those for which all was measured that they need."""
+    """The targets whose figures were measured."""
     return [*_speed(results), *_stages(results), *_jobs(results), *_planning(results)]
 
 

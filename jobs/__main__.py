@@ -75,7 +75,11 @@ def overview(prog: str) -> str:
 
 
 def refuse(name: str, prog: str) -> int:
-    """Raises UserError, with the name that was probably meant."""
+    """Refuses a name that is no program.
+
+    Raises:
+        UserError: always; it suggests the name that was probably meant.
+    """
     close = difflib.get_close_matches(name, PROGRAMS, n=1)
     remedy = f"did you mean {prog} {close[0]}?" if close else f"{prog} --help lists them"
     raise UserError(f"{prog} has no program {name!r}; {remedy}")

@@ -22,7 +22,11 @@ NORM_EPSILON = 1e-3
 
 
 def imagenet_weights() -> Path:
-    """The package's file of weights. Raises UnavailableError where it is not installed."""
+    """The package's file of weights.
+
+    Raises:
+        UnavailableError: the package is not installed.
+    """
     spec = importlib.util.find_spec(MODULE)
     folders = spec.submodule_search_locations if spec is not None else None
     for folder in folders or ():

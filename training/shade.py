@@ -33,7 +33,7 @@ class Eyes:
 
 
 def random_eyes(random: np.random.Generator, landmarks: npt.NDArray[np.floating]) -> Eyes:
-    """``landmarks`` (68,3) in the model frame."""
+    """Eyes of random colours and gaze between the lids of ``landmarks`` (68,3), model frame."""
     corners = landmarks[[[36, 39], [42, 45]], :2]
     gaze = random.normal(0, (0.022, 0.008))
     width = float(np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1).mean())

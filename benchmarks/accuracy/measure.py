@@ -76,7 +76,8 @@ class Measured:
 def read_photos(folder: Path) -> list[ReferencePhoto]:
     """Every image of a folder that has its points beside it, in the order of their names.
 
-    Raises UserError where there is none, or where points are not 68 lines of x and y.
+    Raises:
+        UserError: there is none, or its points are not 68 lines of x and y.
     """
     photos = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -94,7 +95,11 @@ def read_photos(folder: Path) -> list[ReferencePhoto]:
 
 
 def read_points(path: Path) -> Floats:
-    """(68,2). Raises UserError for anything but 68 lines of two numbers."""
+    """Reads reference points (68,2).
+
+    Raises:
+        UserError: the file is not 68 lines of two numbers.
+    """
     try:
         points = np.loadtxt(path, dtype=np.float64, ndmin=2)
     except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ from jobs.pipeline.record.layout import (
     INDEX_FOLDER,
     LOGS,
     MANIFEST,
+    PARTIAL,
     SUPERSEDED,
 )
 from jobs.pipeline.record.schema import (
@@ -60,18 +61,18 @@ def _columns() -> str:
         "## Columns\n\nSizes are those of 3DDFA-V3's assets (80, 64 and 80 coefficients); other "
         "assets may have others. What was not asked for, and everything about a face in a row "
         "without one, is null. `float32 [4]` is a list of four: in the file it is a plain list "
-        "of floats, which every reader of Parquet knows, and its length stands in the file "
-        "metadata. [recipes.md](recipes.md#lists-of-one-length) says how to have lists of one "
-        "length again.\n\n" + column_table(columns(AssetFacts("", "")))
+        "of floats, which every reader of Parquet knows, and its length is in the file metadata. "
+        "[recipes.md](recipes.md#lists-of-one-length) shows how to get lists of fixed length.\n\n"
+        + column_table(columns(AssetFacts("", "")))
     )
 
 
 def _files() -> str:
     files = {
-        f"{ANNOTATIONS}/<shard>/<number>.parquet": "the rows of one chunk; that it exists is the "
-        "commit. A compaction has `part-<number>.parquet` instead",
+        f"{ANNOTATIONS}/<shard>/<number>.parquet": "the rows of one chunk, which is committed "
+        "once this file exists. A compaction has `part-<number>.parquet` instead",
         f"{ANNOTATIONS}/<shard>/shard_error.parquet": "one row for the rest of a shard that could "
-        "not be read; taken away when it can",
+        "not be read; removed when it can be read",
         "meshes/<shard>/<key>_<face>.ply": "on request; `.obj`, `.glb`; `_pca`, `_extracted` if "
         "both were asked for",
         "textures/<shard>/<key>_<face>.png": "on request; `.jpg`, `.webp`",
@@ -81,6 +82,8 @@ def _files() -> str:
         f"{INDEX_FOLDER}/<shard>.parquet": "the members of each shard",
         f"{SUPERSEDED}/<shard>.json": "shards whose content changed during the run; readers skip "
         "their old rows",
+        f"{PARTIAL}/<shard>/<number>.parquet": "rows of a chunk that a stopped run left "
+        "unfinished; the same command goes on from there",
         f"{LOGS}/<run>.jsonl": "what happened, one JSON object a line",
         CARD: "the dataset card",
         COMPACTION: "in a compaction only: what it was made of, and its files",
@@ -137,8 +140,8 @@ Each part file has two keys:
   compactions)
 - `huggingface`: the features, as the library `datasets` keeps them
 
-There is no `ARROW:schema`: what a reader sees is what Parquet says. Least and greatest values are
-kept of the columns that queries filter by: {", ".join(f"`{name}`" for name in FILTERED)}."""
+There is no `ARROW:schema`: readers take the types from Parquet itself. Minimum and maximum are kept
+for the columns that queries filter by: {", ".join(f"`{name}`" for name in FILTERED)}."""
 
 
 def _version_1() -> str:
@@ -148,10 +151,10 @@ Part files of tddfa3 0.1 say `fixed_size_list` in their Arrow schema. Before ver
 cannot read such lists where one of them is null, nor can what is built on it (pandas, `datasets`,
 LanceDB). The programs here read them with any pyarrow, and continue such a run; its new part files
 are of version 2. DuckDB and pyarrow 26 read a folder that holds both versions; Polars refuses it.
-`python -m jobs.compact OUTPUT DEST` writes all of it anew in version 2.
+`python -m jobs.compact OUTPUT DEST` rewrites all of it in version 2.
 
-Names of files and folders of such a run keep `%` where others have `~`, in what is added to it,
-too: `a b.jpg` is called `a%20b.jpg`, which a URL has to write as `a%2520b.jpg`."""
+Names of files and folders of such a run have `%` where others have `~`, also in files added to it
+later: `a b.jpg` is called `a%20b.jpg`, which a URL has to write as `a%2520b.jpg`."""
 
 
 def _views() -> str:
