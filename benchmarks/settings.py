@@ -33,7 +33,7 @@ class Settings:
 
     Attributes:
         assets: bundle with the networks and the face model.
-        photos: folder of photographs; None: those that there are.
+        photos: folder of photographs; None: those found by default.
         threads: of the library, and of all actors together.
         seconds: for each comparison.
         rounds: of each comparison at least, whatever the time.
