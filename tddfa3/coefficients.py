@@ -74,8 +74,10 @@ def split(alpha: Tensor, sizes: CoefficientSizes) -> Coefficients:
 
     Args:
         alpha: float (B, ``sizes.total``); B may be 0.
+
     Returns:
         views of ``alpha``, each (B, k).
+
     Raises:
         ValueError: a wrong width, or a value that is not finite.
     """

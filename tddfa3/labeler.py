@@ -120,7 +120,8 @@ class FaceLabeler:
     @property
     def needed_side(self) -> int | None:
         """Longer side of an image, in pixels, that suffices to find faces; None: all of it. What
-        :class:`tddfa3.images.photo.ReducedPhoto` may be reduced to."""
+        :class:`tddfa3.images.photo.ReducedPhoto` may be reduced to.
+        """
         return self.detector.needed_side
 
     @torch.inference_mode()
@@ -130,8 +131,10 @@ class FaceLabeler:
         Args:
             images: uint8 (H, W, 3) RGB, upright, any sizes; or reduced. A reduced one is asked for
                 all its pixels when a face in it is smaller than its crop.
+
         Returns:
             per image its faces, best score first; an empty list where there is none.
+
         Raises:
             ValueError: an image of another shape or dtype (with ``detector="none"``: not 224x224).
         """
@@ -164,6 +167,7 @@ class FaceLabeler:
             crops: float32 (B, 3, 224, 224) RGB 0..1; B may be 0.
             points5: (B, 5, 2) the detector's points in crop pixels, to refine by; None: the
                 faces are not refined.
+
         Raises:
             ValueError: another shape or dtype, or a network output that is not finite.
         """

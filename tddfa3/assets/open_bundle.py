@@ -47,6 +47,7 @@ def make_open_bundle(dest: str | Path, weights: Path, *, texts: Sequence[Path] =
     Args:
         weights: safetensors of the trained network, in any float type.
         texts: for people; they keep their names.
+
     Raises:
         AssetError: the weights cannot be read, or ``dest`` holds something else.
     """

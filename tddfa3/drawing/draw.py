@@ -368,7 +368,8 @@ def _lay_over(picture: Picture, layer: NDArray[np.float32]) -> None:  # pragma: 
 
 def _rimmed(color: Color, width: float) -> tuple[tuple[Color, int], ...]:
     """The passes, (colour, thickness), of a line with a dark rim; a thin line has none, as that
-    would bury a small face."""
+    would bury a small face.
+    """
     thickness = max(1, round(width))
     return ((color, 1),) if width <= 1 else ((RIM_COLOR, thickness + 2), (color, thickness))
 
@@ -428,7 +429,8 @@ def _text(picture: Picture, text: str, corner: tuple[int, int], height: int) -> 
 
 def _grid(canvas: _Canvas, count: int, columns: int) -> tuple[Picture, list[_Canvas]]:
     """A canvas ``count`` times, row by row on white: the whole picture, and its cells, which are
-    windows of it."""
+    windows of it.
+    """
     height, width = canvas.picture.shape[:2]
     columns = min(columns, count)
     grid = np.full((math.ceil(count / columns) * height, columns * width, 3), 255, np.uint8)

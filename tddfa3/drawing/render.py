@@ -21,8 +21,10 @@ def render(name: str, rasterizer: Rasterizer, triangles: Tensor, batch: FaceBatc
         rasterizer: the one that drew ``batch.raster``.
         triangles: int32 (T, 3).
         batch: B faces, rasterized; "face" needs ``batch.colors["pca"]``.
+
     Returns:
         float32 (B, H, W, 3), for "depth" (B, H, W, 1); row 0 is the top.
+
     Raises:
         KeyError: another name.
     """

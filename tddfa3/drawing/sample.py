@@ -25,6 +25,7 @@ def random_coefficients(model: FaceModel, count: int, seed: int) -> Coefficients
         model: its sizes are used.
         count: how many.
         seed: the same seed gives the same faces.
+
     Returns:
         float32 tensors (count, k).
     """

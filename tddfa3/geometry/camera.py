@@ -54,8 +54,10 @@ def rotation_matrix(angle: Tensor) -> Tensor:
 
     Args:
         angle: float (B, 3) pitch, yaw, roll in radians.
+
     Returns:
         (B, 3, 3), of the dtype of ``angle``.
+
     Raises:
         ValueError: another shape.
     """
@@ -76,8 +78,10 @@ def to_camera(shape: Tensor, rotation: Tensor, trans: Tensor) -> Tensor:
         shape: (B, V, 3) model frame.
         rotation: (B, 3, 3) for row vectors, of :func:`rotation_matrix`.
         trans: (B, 3) model units.
+
     Returns:
         (B, V, 3) camera frame.
+
     Raises:
         ValueError: shapes that do not fit.
     """
@@ -114,8 +118,10 @@ def clip_space(camera: Tensor) -> Tensor:
 
     Args:
         camera: (B, V, 3) camera frame.
+
     Returns:
         (B, V, 4), contiguous; w = z, the distance from the camera.
+
     Raises:
         ValueError: another shape.
     """
@@ -145,8 +151,10 @@ def vertices_in_image_frame(camera: Vertices) -> Vertices:
 
     Args:
         camera: (..., V, 3), a tensor or an array.
+
     Returns:
         the same kind, shape and dtype; model units.
+
     Raises:
         ValueError: another last dimension.
     """
@@ -167,6 +175,7 @@ def image_camera(angle: ArrayLike, trans: ArrayLike, transform: CropTransform) -
         angle: (3,) pitch, yaw, roll in radians.
         trans: (3,) model units.
         transform: how the crop was taken.
+
     Raises:
         ValueError: another shape.
     """
@@ -205,8 +214,10 @@ def euler_degrees(angle: Vertices) -> tuple[Vertices, Vertices, Vertices]:
 
     Args:
         angle: (..., 3) pitch, yaw, roll in radians, a tensor or an array.
+
     Returns:
         yaw, pitch, roll, each (...).
+
     Raises:
         ValueError: another last dimension.
     """
@@ -229,8 +240,10 @@ def pose_para(angle: ArrayLike, trans: ArrayLike, transform: CropTransform) -> F
         angle: (3,) pitch, yaw, roll coefficients in radians.
         trans: (3,) model units.
         transform: how the crop was taken.
+
     Returns:
         (7,) float64; angles in radians, yaw in [-pi/2, pi/2].
+
     Raises:
         ValueError: another shape.
     """

@@ -106,7 +106,8 @@ class CropTransform:
 
     def reduced(self, factor: int) -> CropTransform:
         """The same crop out of the photo at a ``factor``-th of its size; a power of two that
-        divides width and height, so that all numbers stay exact."""
+        divides width and height, so that all numbers stay exact.
+        """
         w0, h0 = self.w0 // factor, self.h0 // factor
         return CropTransform(w0, h0, self.s * factor, self.tx / factor, self.ty / factor, self.size)
 

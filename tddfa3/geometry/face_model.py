@@ -96,8 +96,10 @@ class FaceModel(nn.Module):
 
         Args:
             id: (B, n_id). exp: (B, n_exp).
+
         Returns:
             (B, V, 3) model units, neither rotated nor moved.
+
         Raises:
             ValueError: another shape.
         """
@@ -111,6 +113,7 @@ class FaceModel(nn.Module):
 
         Args:
             alb: (B, n_alb).
+
         Returns:
             (B, V, 3).
 
@@ -129,8 +132,10 @@ class FaceModel(nn.Module):
 
         Args:
             shape: (B, V, 3), any frame with x right, y up, z towards the viewer.
+
         Returns:
             (B, V, 3); 0 where a vertex has no triangle with an area.
+
         Raises:
             ValueError: another shape.
         """
@@ -174,8 +179,10 @@ def sh_shading(normals: Tensor, sh: Tensor) -> Tensor:
     Args:
         normals: (B, V, 3) unit, rotated.
         sh: (B, 27): nine bands of red, nine of green, nine of blue.
+
     Returns:
         (B, V, 3) RGB factors of the albedo, unclipped.
+
     Raises:
         ValueError: another shape.
     """
@@ -191,8 +198,10 @@ def sh_bands(normals: Tensor) -> Tensor:
 
     Args:
         normals: (B, V, 3) unit, rotated.
+
     Returns:
         (B, V, 9).
+
     Raises:
         ValueError: another shape.
     """
@@ -220,6 +229,7 @@ def directional_shading(normals: Tensor) -> Tensor:
 
     Args:
         normals: (B, V, 3) unit, rotated.
+
     Returns:
         (B, V, 3), the mean over the lights of the clamped cosines, at most 0.88.
     """
@@ -236,6 +246,7 @@ def normals_by_gather(vertices: Tensor, triangles: Tensor, vertex_triangles: Ten
         vertices: (B, V, 3).
         triangles: int (T, 3).
         vertex_triangles: int (V, K) triangles around each vertex, padded with T.
+
     Returns:
         (B, V, 3).
     """

@@ -48,8 +48,10 @@ class LandmarkIndex(nn.Module):
         Args:
             name: one of ``LANDMARK_SETS``.
             geometry: B faces; only 106_2d looks at more than their number.
+
         Returns:
             int64 (B, N).
+
         Raises:
             ValueError: another name.
         """
@@ -84,6 +86,7 @@ def marching_rows(
     Args:
         parallel: 33 lists of vertices, image's left to right by way of the chin.
         contour: (33,) the fixed contour landmarks.
+
     Returns:
         (32, P) vertices in rising order, padded with the row's first one, which changes no minimum.
     """
@@ -108,8 +111,10 @@ def gather(points: Tensor, index: Tensor) -> Tensor:
     Args:
         points: (B, V, C).
         index: int64 (B, N), of :meth:`LandmarkIndex.indices`.
+
     Returns:
         (B, N, C).
+
     Raises:
         ValueError: shapes that do not fit.
     """

@@ -143,6 +143,7 @@ def _ridge(design: Tensor, target: Tensor, weights: Tensor, ridge: Tensor, prior
         design: (..., N, K). target: (..., N). weights: (..., N).
         ridge: (K,) against the mean square of the weighted residuals.
         prior: (..., K).
+
     Returns:
         (..., K); the prior where there is no weight.
     """

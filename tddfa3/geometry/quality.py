@@ -22,8 +22,10 @@ def five_from_68(landmarks68: ArrayLike) -> NDArray[np.float64]:
 
     Args:
         landmarks68: (68, 2), any frame.
+
     Returns:
         (5, 2) in the same frame.
+
     Raises:
         ValueError: another shape.
     """
@@ -56,9 +58,11 @@ def quality_points(points5: ArrayLike | None, landmarks68: ArrayLike) -> float |
     Args:
         points5: (5, 2) image pixels, in the order of :func:`five_from_68`; None without a detector.
         landmarks68: (68, 2) image pixels.
+
     Returns:
         0 is perfect agreement; None where it is undefined: there is no detector, a point is NaN, or
         the landmarks span no face.
+
     Raises:
         ValueError: another shape.
     """
@@ -81,8 +85,10 @@ def quality_points106(
         points106: (106, 2) image pixels; None for a detector without them.
         landmarks106_2d: (106, 2) image pixels.
         landmarks68: (68, 2) image pixels, for the inter-ocular distance.
+
     Returns:
         0 is perfect agreement; None where it is undefined, as in :func:`quality_points`.
+
     Raises:
         ValueError: another shape.
     """
@@ -98,8 +104,10 @@ def quality_visible(visible: Tensor) -> Tensor:
 
     Args:
         visible: bool (B, V).
+
     Returns:
         float32 (B,), 0..1.
+
     Raises:
         ValueError: another shape.
     """
@@ -113,8 +121,10 @@ def quality_coverage(raster: Tensor) -> Tensor:
 
     Args:
         raster: float (B, H, W, 4), a rasterizer's output: the last channel is 0 where empty.
+
     Returns:
         float32 (B,), 0..1.
+
     Raises:
         ValueError: another shape.
     """

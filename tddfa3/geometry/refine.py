@@ -88,8 +88,10 @@ class PointRefiner(nn.Module):
         Args:
             alpha: float32 (B, total).
             points5: (B, 5, 2) crop pixels, in the order of :func:`.quality.five_from_68`.
+
         Returns:
             float32 (B, total).
+
         Raises:
             ValueError: another shape, or an ``alpha`` that is not finite.
         """

@@ -62,6 +62,7 @@ def scale_pixels(points: NDArray[Float], factor: float) -> NDArray[Float]:
     Args:
         points: float32 or float64, any shape, pixels.
         factor: size of the scaled picture, of the given one.
+
     Returns:
         pixels of the scaled picture, of the same type.
     """

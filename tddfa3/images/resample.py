@@ -75,6 +75,7 @@ def resize_window(
     Args:
         image: uint8 (H, W, 3), the whole photograph; only what is read is touched.
         columns, rows: of the x and the y axis.
+
     Returns:
         uint8 (rows, columns, 3).
     """

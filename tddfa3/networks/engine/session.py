@@ -52,7 +52,8 @@ class OnnxNetwork:
 
     def __call__(self, x: Tensor) -> Any:
         """float32 on the CPU, any batch from 0; a tensor, or a list of them where there are
-        several outputs."""
+        several outputs.
+        """
         array = x.detach().contiguous().numpy()
         step = max(1, _PIECE_BYTES // max(1, x[0:1].nbytes))
         pieces = [

@@ -90,7 +90,8 @@ def face_plane(uv: FloatArray) -> FloatArray:
 
 def lip_rows(lattice: Lattice) -> tuple[IntArray, IntArray, BoolArray]:
     """The mouth's slit: the upper lip's vertices along it and, in the same order, the lower
-    lip's, from one end to the other; True at the two ends, where the lips are joined."""
+    lip's, from one end to the other; True at the two ends, where the lips are joined.
+    """
     above = np.flatnonzero(lattice.row == lattice.mouth_row + 1)
     below = np.flatnonzero(lattice.row == lattice.mouth_row)
     _, first, second = np.intersect1d(

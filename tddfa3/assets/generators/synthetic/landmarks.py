@@ -140,7 +140,8 @@ def contour_and_parallel(
 
 def _contour_strip(lattice: Lattice, row: int, side: int, reach: float) -> tuple[IntArray, int]:
     """Vertices of one lattice row on one ``side`` (-1 image-left, 0 chin, 1 image-right), and the
-    contour's own vertex among them."""
+    contour's own vertex among them.
+    """
     around = lattice.around
     vertices = np.flatnonzero(lattice.row == row)
     edge = np.abs(around[vertices]).max()
