@@ -1,4 +1,4 @@
-"""A batch of labelled crops, as tensors: what the labeler's batched door returns."""
+"""A batch of labelled crops as tensors, which is what the labeler's batched calls return."""
 
 from __future__ import annotations
 

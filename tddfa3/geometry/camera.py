@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tddfa3.geometry.crop import CropTransform
 
 NEAR, FAR = 5.0, 15.0
+"""Clip planes of :func:`clip_space`, distances from the camera in model units."""
 
 Floats = NDArray[np.float64]
 Vertices = TypeVar("Vertices", Tensor, NDArray[np.float32], NDArray[np.float64])
@@ -34,18 +35,20 @@ class ImageCamera:
     """Pinhole camera of a photograph, OpenCV axes (x right, y down, z forward), float64.
 
     A point ``v`` of the model frame lies at ``K @ (R @ v + t)``, in homogeneous image pixels.
+
+    Attributes:
+        K: (3, 3) intrinsics in image pixels.
+        R: (3, 3) rotation from the model frame to the camera's axes.
+        t: (3,) translation in model units.
     """
 
     K: Floats
-    """(3, 3) intrinsics in image pixels."""
     R: Floats
-    """(3, 3) model frame to camera axes; a rotation."""
     t: Floats
-    """(3,) in model units."""
 
     def project(self, vertices: NDArray[np.floating]) -> Floats:
         """Model frame (..., 3) to image pixels (..., 2)."""
-        homogeneous = (vertices @ self.R.T + self.t) @ self.K.T
+        homogeneous = (vertices @ self.R.T + self.t) @ self.K.T  # (..., 3)
         return cast(Floats, homogeneous[..., :2] / homogeneous[..., 2:])
 
 
@@ -59,10 +62,10 @@ def rotation_matrix(angle: Tensor) -> Tensor:
         (B, 3, 3), of the dtype of ``angle``.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     _check_width("angle", angle, 3, ndim=2)
-    (sx, sy, sz), (cx, cy, cz) = angle.sin().unbind(1), angle.cos().unbind(1)
+    (sx, sy, sz), (cx, cy, cz) = angle.sin().unbind(1), angle.cos().unbind(1)  # each (B,)
     columns = (
         (cz * cy, sz * cy, -sy),
         (cz * sy * sx - sz * cx, sz * sy * sx + cz * cx, cy * sx),
@@ -76,14 +79,14 @@ def to_camera(shape: Tensor, rotation: Tensor, trans: Tensor) -> Tensor:
 
     Args:
         shape: (B, V, 3) model frame.
-        rotation: (B, 3, 3) for row vectors, of :func:`rotation_matrix`.
+        rotation: (B, 3, 3) for row vectors, from :func:`rotation_matrix`.
         trans: (B, 3) model units.
 
     Returns:
         (B, V, 3) camera frame.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: If the shapes do not fit together.
     """
     _check_width("shape", shape, 3, ndim=3)
     _check_width("trans", trans, 3, ndim=2)
@@ -92,8 +95,8 @@ def to_camera(shape: Tensor, rotation: Tensor, trans: Tensor) -> Tensor:
             f"shape {tuple(shape.shape)}, rotation {tuple(rotation.shape)} and trans "
             f"{tuple(trans.shape)} must be (B, V, 3), (B, 3, 3) and (B, 3) with one B"
         )
-    # The flip of z is folded into the small operands, so that vertices are passed over only twice.
-    # Not new_tensor, which torch.func of PyTorch 2.4 cannot differentiate through.
+    # The flip of z is applied to the small operands, which leaves only two passes over the
+    # vertices. Not new_tensor, which torch.func of PyTorch 2.4 cannot differentiate through.
     dtype, device = rotation.dtype, rotation.device
     flip = torch.tensor([1.0, 1.0, -1.0], dtype=dtype, device=device)
     origin = torch.tensor([0.0, 0.0, CAMERA_DISTANCE], dtype=dtype, device=device)
@@ -101,17 +104,23 @@ def to_camera(shape: Tensor, rotation: Tensor, trans: Tensor) -> Tensor:
 
 
 def project(camera: Tensor) -> Tensor:
-    """Camera frame (..., 3) to the crop frame, y up, (..., 2): ``1015 * xy / z + 112``.
+    """Projects camera-frame points into the crop: ``1015 * xy / z + 112``.
+
+    Args:
+        camera: (..., 3) camera frame.
+
+    Returns:
+        (..., 2) crop frame in pixels, y up.
 
     Raises:
-        ValueError: another last dimension.
+        ValueError: If the last dimension differs.
     """
     _check_width("camera", camera, 3)
     return camera[..., :2] * (FOCAL / camera[..., 2:]) + CENTRE
 
 
 def clip_space(camera: Tensor) -> Tensor:
-    """Camera frame to homogeneous clip coordinates for a rasterizer of 224 x 224.
+    """Camera frame to homogeneous clip coordinates of the 224 x 224 crop.
 
     y is negated, so that row 0 of the raster (y_clip = -1) is the TOP row of the crop. The
     perspective is OpenGL's with near 5, far 15, and a field of view of ``2 atan(112 / 1015)``.
@@ -123,10 +132,10 @@ def clip_space(camera: Tensor) -> Tensor:
         (B, V, 4), contiguous; w = z, the distance from the camera.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     _check_width("camera", camera, 3, ndim=3)
-    x, y, z = camera.unbind(-1)
+    x, y, z = camera.unbind(-1)  # each (B, V)
     clip = camera.new_empty(*camera.shape[:-1], 4)
     clip[..., 0] = x * (FOCAL / CENTRE)
     clip[..., 1] = y * (-FOCAL / CENTRE)
@@ -136,9 +145,15 @@ def clip_space(camera: Tensor) -> Tensor:
 
 
 def depth_from_ndc(ndc: Tensor) -> Tensor:
-    """A rasterizer's z/w, -1 (near) to 1 (far), to the distance from the camera in model units.
+    """A rasterizer's z/w, -1 (near) to 1 (far), to the distance from the camera.
 
-    The inverse of the third and fourth row of :func:`clip_space`, element by element.
+    This inverts the third and fourth row of :func:`clip_space`.
+
+    Args:
+        ndc: any shape.
+
+    Returns:
+        the same shape, in model units.
     """
     return 2 * FAR * NEAR / ((FAR + NEAR) - ndc * (FAR - NEAR))
 
@@ -146,8 +161,8 @@ def depth_from_ndc(ndc: Tensor) -> Tensor:
 def vertices_in_image_frame(camera: Vertices) -> Vertices:
     """Camera frame to the camera of the photograph, OpenCV axes: (x, -y, z).
 
-    The crop's camera and the photograph's stand in the same place and look the same way; only
-    their intrinsics differ. So ``K @ v`` with K of :func:`image_camera` is the photograph's pixel.
+    The crop's camera and the photograph's share position and orientation; only their intrinsics
+    differ. ``K @ v`` with the K of :func:`image_camera` is therefore a pixel of the photograph.
 
     Args:
         camera: (..., V, 3), a tensor or an array.
@@ -156,7 +171,7 @@ def vertices_in_image_frame(camera: Vertices) -> Vertices:
         the same kind, shape and dtype; model units.
 
     Raises:
-        ValueError: another last dimension.
+        ValueError: If the last dimension differs.
     """
     _check_width("camera", camera, 3)
     if isinstance(camera, Tensor):
@@ -167,17 +182,21 @@ def vertices_in_image_frame(camera: Vertices) -> Vertices:
 def image_camera(angle: ArrayLike, trans: ArrayLike, transform: CropTransform) -> ImageCamera:
     """Camera of the photograph a crop was taken from.
 
-    The crop is a piece of the photograph resized to ``transform.width`` x ``transform.height``;
-    undoing the cut moves the principal point, undoing the resize scales both. Both sizes are whole
-    numbers, hence fx and fy differ by a few hundredths of a percent.
+    The crop is a window of the photograph resized to ``transform.width`` x ``transform.height``:
+    undoing the crop moves the principal point, undoing the resize scales focal length and principal
+    point. Width and height are rounded to whole pixels, so fx and fy differ by a few hundredths of
+    a percent.
 
     Args:
         angle: (3,) pitch, yaw, roll in radians.
         trans: (3,) model units.
         transform: how the crop was taken.
 
+    Returns:
+        the camera in float64.
+
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     angle, trans = _three("angle", angle), _three("trans", trans)
     scale_x = transform.w0 / transform.width
@@ -219,7 +238,7 @@ def euler_degrees(angle: Vertices) -> tuple[Vertices, Vertices, Vertices]:
         yaw, pitch, roll, each (...).
 
     Raises:
-        ValueError: another last dimension.
+        ValueError: If the last dimension differs.
     """
     _check_width("angle", angle, 3)
     degrees = angle * (180.0 / np.pi)
@@ -245,7 +264,7 @@ def pose_para(angle: ArrayLike, trans: ArrayLike, transform: CropTransform) -> F
         (7,) float64; angles in radians, yaw in [-pi/2, pi/2].
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     angle, trans = _three("angle", angle), _three("trans", trans)
     camera = image_camera(angle, trans, transform)
@@ -257,12 +276,18 @@ def pose_para(angle: ArrayLike, trans: ArrayLike, transform: CropTransform) -> F
 
 
 def from_pose_para(pose: ArrayLike, transform: CropTransform) -> tuple[Floats, Floats]:
-    """The inverse of :func:`pose_para`: ``angle`` (3,) in radians and ``trans`` (3,) model units.
+    """The inverse of :func:`pose_para`.
 
-    The angles come back as the equivalent ones with a yaw in [-pi/2, pi/2].
+    Args:
+        pose: (7,) pitch, yaw, roll, tx, ty, tz, scale.
+        transform: how the crop was taken.
+
+    Returns:
+        ``angle`` (3,) in radians and ``trans`` (3,) in model units, float64. The angles are the
+        equivalent ones with a yaw in [-pi/2, pi/2].
 
     Raises:
-        ValueError: ``pose`` is not (7,), or its scale is not positive.
+        ValueError: If ``pose`` is not (7,), or its scale is not positive.
     """
     pose = np.asarray(pose, dtype=np.float64)
     if pose.shape != (7,) or not pose[6] > 0:
@@ -291,7 +316,7 @@ def _column_rotation(angle: Floats) -> Floats:
 
 
 def _xyz_angles(m: Floats) -> tuple[float, float, float]:
-    """a, b, c with ``m = Rx(a) Ry(b) Rz(c)``; at b = +-90 degrees, where a and c are one, c = 0."""
+    """a, b, c with ``m = Rx(a) Ry(b) Rz(c)``; c = 0 in gimbal lock, at b = +-90 degrees."""
     b = float(np.arcsin(np.clip(m[0, 2], -1, 1)))
     if abs(m[0, 2]) > 1 - 1e-12:
         return float(np.arctan2(m[2, 1], m[1, 1])), b, 0.0
@@ -299,7 +324,7 @@ def _xyz_angles(m: Floats) -> tuple[float, float, float]:
 
 
 def _zyx_angles(m: Floats) -> Floats:
-    """(pitch, yaw, roll) with ``m = Rz(roll) Ry(yaw) Rx(pitch)``: the transposed case of XYZ."""
+    """(3,) pitch, yaw, roll with ``m = Rz(roll) Ry(yaw) Rx(pitch)``, by transposing to XYZ."""
     a, b, c = _xyz_angles(m.T)
     return np.array([-a, -b, -c])
 
@@ -314,7 +339,7 @@ def _three(name: str, values: ArrayLike) -> Floats:
 def _check_width(
     name: str, values: Tensor | NDArray[np.floating], width: int, ndim: int | None = None
 ) -> None:
-    """Raises ``ValueError`` unless the last dimension (and the number of them) is as it must be."""
+    """Raises ``ValueError`` for another last dimension or number of dimensions."""
     if values.ndim < 1 or values.shape[-1] != width or ndim not in (None, values.ndim):
         wanted = {2: f"(B, {width})", 3: f"(B, V, {width})"}.get(ndim or 0, f"(..., {width})")
         raise ValueError(f"{name} must have shape {wanted}, not {tuple(values.shape)}")

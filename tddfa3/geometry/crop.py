@@ -1,12 +1,12 @@
-"""Five points -> the 224 crop the networks see, and the exact way back to the photo.
+"""The 224 crop around five facial points, and the exact mapping back to the photo.
 
 The crop is a window of the photo resized by one factor ``s``. Upstream (3DDFA-V3) truncates the
-resized photo's size and the window's corner to integers; the networks were trained on such crops
-and its landmarks and masks go back through the same truncated numbers, so they are kept here.
-``CropTransform`` holds upstream's five numbers and derives everything else from them.
+resized photo's size and the window's corner to integers. The same truncation is used here because
+the networks were trained on such crops, and upstream maps landmarks and masks back with the
+truncated numbers. ``CropTransform`` holds upstream's five numbers and derives the rest from them.
 
 Frames: *image pixels* are the photo's, after EXIF rotation, x right, y down; *crop pixels* are the
-crop's, x right, y down. ``tx, ty`` alone are measured with y up, as upstream stores them.
+crop's, x right, y down. Only ``tx, ty`` are measured with y up, as upstream stores them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from tddfa3.images.resample import axis_weights, resize_window
 
 # The standard face's unit length, in crop pixels.
 _RESCALE_FACTOR = 102.0
-# A crop narrower than one photo pixel shows no face, and its resized photo would not fit an int32.
+# At this scale the crop covers a single photo pixel; beyond it there is no face to see, and the
+# resized photo's size would overflow an int32.
 _MAX_SCALE = float(CROP_SIZE)
-# Below this ratio of width to length the five points lie on one line.
+# Points whose spread across is below this share of their spread along count as collinear.
 _MIN_FLATNESS = 1e-4
 
 
@@ -32,7 +33,7 @@ _MIN_FLATNESS = 1e-4
 class CropTransform:
     """Where a crop lies in its photo: upstream's ``trans_params`` plus the crop's size.
 
-    Args:
+    Attributes:
         w0: width of the photo in pixels.
         h0: height of the photo in pixels.
         s: factor from photo to resized photo.
@@ -41,7 +42,7 @@ class CropTransform:
         size: side of the crop in pixels.
 
     Raises:
-        ValueError: if a number is not finite, or the resized photo would have no pixel.
+        ValueError: If a number is not finite, or the resized photo would have no pixel.
     """
 
     w0: int
@@ -63,12 +64,22 @@ class CropTransform:
 
     @classmethod
     def identity(cls, size: int = CROP_SIZE) -> CropTransform:
-        """The transform of a photo that is a crop already: ``size`` x ``size``, nothing moves."""
+        """The transform of a photo that is itself the crop, ``size`` x ``size``."""
         return cls(size, size, 1.0, size / 2, size / 2, size)
 
     @classmethod
     def from_params(cls, params: ArrayLike) -> CropTransform:
-        """From ``(5,)`` numbers w0, h0, s, tx, ty, as :meth:`params` gives them."""
+        """Rebuilds a transform from what :meth:`params` returned.
+
+        Args:
+            params: ``(5,)`` w0, h0, s, tx, ty.
+
+        Returns:
+            the transform, with the standard crop size.
+
+        Raises:
+            ValueError: If the shape differs or a number is not finite.
+        """
         values = np.asarray(params, dtype=np.float64)
         if values.shape != (5,):
             raise ValueError(f"crop params must have shape (5,), got {values.shape}")
@@ -81,8 +92,8 @@ class CropTransform:
         """``(5,)`` float64: w0, h0, s, tx, ty."""
         return np.array([self.w0, self.h0, self.s, self.tx, self.ty], dtype=np.float64)
 
-    # int() truncates towards zero, also below zero, where floor would differ by one pixel:
-    # the same rounding as upstream's astype(int32).
+    # int() truncates towards zero like upstream's astype(int32); floor would be off by one pixel
+    # for negative values.
 
     @property
     def width(self) -> int:
@@ -105,8 +116,13 @@ class CropTransform:
         return int(self.height / 2 - self.size / 2 + (self.h0 / 2 - self.ty) * self.s)
 
     def reduced(self, factor: int) -> CropTransform:
-        """The same crop out of the photo at a ``factor``-th of its size; a power of two that
-        divides width and height, so that all numbers stay exact.
+        """The same crop, taken from the photo reduced by ``factor``.
+
+        Args:
+            factor: a power of two that divides width and height, so that all numbers stay exact.
+
+        Returns:
+            the transform in the reduced photo's pixels.
         """
         w0, h0 = self.w0 // factor, self.h0 // factor
         return CropTransform(w0, h0, self.s * factor, self.tx / factor, self.ty / factor, self.size)
@@ -135,6 +151,9 @@ class CropTransform:
 
         Each pixel takes its nearest label by Pillow's rule: the same result as pasting the crop
         into an empty resized photo and resizing that back with ``NEAREST``, as upstream does.
+
+        Raises:
+            ValueError: If ``labels`` has another shape.
         """
         if labels.shape[:2] != (self.size, self.size) or labels.ndim not in (2, 3):
             raise ValueError(
@@ -161,12 +180,15 @@ def estimate_crop(
         image_size: (width, height) of the photo.
         standard_points: ``(5, 3)`` the same points of the standard face, y up.
 
+    Returns:
+        the transform of a 224 crop.
+
     Raises:
-        ValueError: if the points are not finite, coincide, lie on one line, have an absurd scale,
-            or if the crop would lie beside the photo.
+        ValueError: If a shape differs, the points are not finite, coincide, lie on one line, have
+            an absurd scale, or the crop would lie outside the photo.
     """
-    # float32, then flipped in float32: upstream's precision, kept because the truncations above
-    # turn a last-bit difference into a whole pixel.
+    # Flipped in float32 as upstream does: after the truncations above, a difference in the last bit
+    # becomes a whole pixel.
     points = np.array(points5, dtype=np.float32)
     standard = np.asarray(standard_points, dtype=np.float64)
     if points.shape != (5, 2) or standard.shape != (5, 3):
@@ -194,15 +216,19 @@ def estimate_crop(
 def crop_image(image: NDArray[np.uint8], transform: CropTransform) -> NDArray[np.uint8]:
     """Cuts the crop out of a photo: bicubic, black outside.
 
-    Exactly the pixels of resizing the whole photo to ``transform.width x height`` with Pillow's
-    bicubic filter, columns before rows, and cropping that; but only what the crop covers is ever
-    touched.
+    The pixels equal those of resizing the whole photo to ``transform.width x height`` with Pillow's
+    bicubic filter, columns before rows, and cropping the result; only the part that the crop covers
+    is computed.
 
     Args:
         image: ``(h0, w0, 3)`` uint8 RGB.
+        transform: where the crop lies in ``image``.
 
     Returns:
         ``(size, size, 3)`` uint8 RGB.
+
+    Raises:
+        ValueError: If ``image`` has another dtype or is not of the transform's size.
     """
     if image.shape != (transform.h0, transform.w0, 3) or image.dtype != np.uint8:
         raise ValueError(
@@ -224,15 +250,19 @@ def _fit_weak_perspective(
     points: NDArray[np.float32], standard: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Least-squares ``points ~ standard @ rows.T + translation``; rows (2, 3), translation (2,)."""
-    homogeneous = np.concatenate([standard, np.ones((len(standard), 1))], axis=1)
-    solution, *_ = np.linalg.lstsq(homogeneous, points.astype(np.float64), rcond=None)
+    homogeneous = np.concatenate([standard, np.ones((len(standard), 1))], axis=1)  # (5, 4)
+    solution, *_ = np.linalg.lstsq(homogeneous, points.astype(np.float64), rcond=None)  # (4, 2)
     return solution[:3].T, solution[3]
 
 
 def _nearest(original: int, resized: int, offset: int, size: int) -> tuple[int, NDArray[np.intp]]:
-    """One axis of the way back: the first covered photo pixel, and each one's crop pixel."""
-    # Pillow steps through the source by repeated addition. Adding up in the same order gives the
-    # same rounding, hence the same pixel where a product would land on the other side of a border.
+    """The photo pixels that the crop covers along one axis.
+
+    Returns:
+        the first covered photo pixel, and (n,) the nearest crop pixel of it and its successors.
+    """
+    # Pillow steps through the source by repeated addition. Adding in the same order rounds the same
+    # way; a product could land on the other side of a pixel border.
     step = resized / original
     steps = np.full(original, step)
     steps[0] = step * 0.5

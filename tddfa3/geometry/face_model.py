@@ -24,37 +24,43 @@ from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 if TYPE_CHECKING:
     from tddfa3.assets.face_model_data import FaceModelData
 
+# Shorter vectors are not normalized: a triangle without area has the normal 0.
 _TINY = 1e-12
-"""Shorter vectors are not made unit: a triangle without area has the normal 0."""
 
 SH_AMBIENT = 0.8
-"""Added to the first band of every channel: coefficients of 0 mean this plain light."""
-# The cosine lobe's factor times the harmonic's, band by band.
+"""Added to the first band of every channel, so that zero coefficients mean plain ambient light."""
+# Factor of the cosine lobe times that of the harmonic, per band.
 _SH_0 = math.pi / math.sqrt(4 * math.pi)
 _SH_1 = 2 * math.pi / math.sqrt(3) * math.sqrt(3) / math.sqrt(4 * math.pi)
 _SH_2 = 2 * math.pi / math.sqrt(8) * 3 * math.sqrt(5) / math.sqrt(12 * math.pi)
 
 GREY_ALBEDO = 0.78
+"""Albedo of the skin in :func:`directional_shading`, of 0..1."""
 LIGHT_INTENSITY = 1.7
+"""Intensity of each light in :func:`directional_shading`."""
 LIGHT_DIRECTIONS = ((-1, 1, 1), (1, 1, 1), (-1, -1, 1), (1, -1, 1), (0, 0, 1))
-"""Towards the lights, x right, y up, z towards the camera; not yet of unit length."""
+"""Directions towards the lights, x right, y up, z towards the camera; not normalized."""
 
 
 @dataclass
 class Geometry:
-    """Everything geometric about a batch of B faces of V vertices; float32."""
+    """The geometry of a batch of B faces with V vertices each; float32.
+
+    Attributes:
+        coefficients: what the rest follows from.
+        shape: (B, V, 3) model frame, before rotation and translation.
+        rotation: (B, 3, 3) for row vectors, ``v @ R``.
+        normals: (B, V, 3) unit, rotated: x right, y up, z towards the camera.
+        camera: (B, V, 3) camera frame: x right, y up, z = distance from the camera.
+        points: (B, V, 2) projected vertices in crop pixels, y up.
+    """
 
     coefficients: Coefficients
     shape: Tensor
-    """(B, V, 3) model frame, neither rotated nor moved."""
     rotation: Tensor
-    """(B, 3, 3) for row vectors, ``v @ R``."""
     normals: Tensor
-    """(B, V, 3) unit, rotated: x right, y up, z towards the camera."""
     camera: Tensor
-    """(B, V, 3) camera frame: x right, y up, z = distance from the camera."""
     points: Tensor
-    """(B, V, 2) projected: crop frame, y up."""
 
     def __len__(self) -> int:
         return len(self.shape)
@@ -63,7 +69,16 @@ class Geometry:
 class FaceModel(nn.Module):
     """The 3DMM of a bundle. All arrays are buffers: ``.to(device)`` moves it.
 
-    On a CPU the bases are the bundle's own arrays, not copies: processes share their memory.
+    On a CPU the bases are the bundle's memory-mapped arrays, not copies, so processes share them.
+
+    Attributes:
+        mean_shape: (3 V,) model units.
+        id_basis: (3 V, n_id).
+        exp_basis: (3 V, n_exp).
+        mean_albedo: (3 V,) RGB 0..1.
+        albedo_basis: (3 V, n_alb) in grey levels, 0..255.
+        triangles: int32 (T, 3).
+        vertex_triangles: int32 (V, K) triangles around each vertex, padded with T.
     """
 
     mean_shape: Tensor
@@ -95,17 +110,18 @@ class FaceModel(nn.Module):
         """Vertices in the model frame: mean + identity + expression.
 
         Args:
-            id: (B, n_id). exp: (B, n_exp).
+            id: (B, n_id) identity coefficients.
+            exp: (B, n_exp) expression coefficients.
 
         Returns:
-            (B, V, 3) model units, neither rotated nor moved.
+            (B, V, 3) model units, before rotation and translation.
 
         Raises:
-            ValueError: another shape.
+            ValueError: If an argument has another shape.
         """
         _check_batch("id", id, self.sizes.id)
         _check_batch("exp", exp, self.sizes.exp, len(id))
-        vertices = F.linear(id, self.id_basis, self.mean_shape)
+        vertices = F.linear(id, self.id_basis, self.mean_shape)  # (B, 3 V)
         return vertices.addmm(exp, self.exp_basis.t()).view(len(id), self.n_vertices, 3)
 
     def albedo(self, alb: Tensor) -> Tensor:
@@ -118,26 +134,26 @@ class FaceModel(nn.Module):
             (B, V, 3).
 
         Raises:
-            ValueError: another shape.
+            ValueError: If an argument has another shape.
         """
         _check_batch("alb", alb, self.sizes.alb)
-        # The bundle's basis is in grey levels, 0..255; dividing the few coefficients saves a copy.
-        albedo = F.linear(alb / 255, self.albedo_basis, self.mean_albedo)
+        # The basis is in grey levels, 0..255; scaling the coefficients avoids a copy of it.
+        albedo = F.linear(alb / 255, self.albedo_basis, self.mean_albedo)  # (B, 3 V)
         return albedo.view(len(alb), self.n_vertices, 3)
 
     def normals(self, shape: Tensor) -> Tensor:
-        """Vertex normals of unit length, outwards.
+        """Vertex normals of unit length, pointing outwards.
 
-        The sum of the unit normals of the triangles listed for a vertex: not weighted by area.
+        A vertex' normal is the normalized sum of its triangles' unit normals, not weighted by area.
 
         Args:
             shape: (B, V, 3), any frame with x right, y up, z towards the viewer.
 
         Returns:
-            (B, V, 3); 0 where a vertex has no triangle with an area.
+            float32 (B, V, 3); 0 for a vertex whose triangles have no area.
 
         Raises:
-            ValueError: another shape.
+            ValueError: If an argument has another shape.
         """
         if shape.ndim != 3 or shape.shape[1:] != (self.n_vertices, 3):
             raise ValueError(f"shape must be (B, {self.n_vertices}, 3), not {tuple(shape.shape)}")
@@ -154,7 +170,17 @@ class FaceModel(nn.Module):
         return normals_by_gather(shape, self.triangles, self.vertex_triangles)
 
     def forward(self, coefficients: Coefficients) -> Geometry:
-        """The geometry of a batch of faces. Raises ``ValueError`` for shapes that do not fit."""
+        """The geometry of a batch of faces.
+
+        Args:
+            coefficients: of B faces.
+
+        Returns:
+            their shape, pose and projection.
+
+        Raises:
+            ValueError: If the shapes do not fit together.
+        """
         shape = self.shape(coefficients.id, coefficients.exp)
         rotation = rotation_matrix(coefficients.angle)
         camera = to_camera(shape, rotation, coefficients.trans)
@@ -168,46 +194,53 @@ class FaceModel(nn.Module):
         )
 
     def texture(self, geometry: Geometry) -> Tensor:
-        """PCA texture: albedo under the predicted light, (B, V, 3) RGB clipped to 0..1."""
+        """Vertex colours of the PCA texture: albedo under the predicted light.
+
+        Args:
+            geometry: its normals, albedo and light coefficients are used.
+
+        Returns:
+            (B, V, 3) RGB clipped to 0..1.
+        """
         albedo = self.albedo(geometry.coefficients.alb)
         return (albedo * sh_shading(geometry.normals, geometry.coefficients.sh)).clamp_(0.0, 1.0)
 
 
 def sh_shading(normals: Tensor, sh: Tensor) -> Tensor:
-    """Light that reaches each vertex: spherical harmonics of nine bands.
+    """Light that reaches each vertex, from nine spherical harmonics per channel.
 
     Args:
         normals: (B, V, 3) unit, rotated.
-        sh: (B, 27): nine bands of red, nine of green, nine of blue.
+        sh: (B, 27): nine coefficients of red, nine of green, nine of blue.
 
     Returns:
         (B, V, 3) RGB factors of the albedo, unclipped.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     bands = sh_bands(normals)
     _check_batch("sh", sh, CoefficientSizes.sh, len(normals))
-    light = sh.view(len(sh), 3, 9).clone()
+    light = sh.view(len(sh), 3, 9).clone()  # (B, channel, band)
     light[..., 0] += SH_AMBIENT
     return bands @ light.transpose(1, 2)
 
 
 def sh_bands(normals: Tensor) -> Tensor:
-    """What one unit of each of the nine bands adds to the light that reaches a vertex.
+    """The nine spherical harmonics at each normal, weighted for irradiance.
 
     Args:
         normals: (B, V, 3) unit, rotated.
 
     Returns:
-        (B, V, 9).
+        (B, V, 9): the light that a coefficient of 1 adds at the vertex.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     if normals.ndim != 3 or normals.shape[2] != 3:
         raise ValueError(f"normals must be (B, V, 3), not {tuple(normals.shape)}")
-    x, y, z = normals.unbind(-1)
+    x, y, z = normals.unbind(-1)  # each (B, V)
     return torch.stack(
         [
             torch.full_like(x, _SH_0),
@@ -225,22 +258,22 @@ def sh_bands(normals: Tensor) -> Tensor:
 
 
 def directional_shading(normals: Tensor) -> Tensor:
-    """Grey skin (albedo 0.78) under five directional lights of intensity 1.7: the shape picture.
+    """Vertex colours of the shape picture: grey skin under five directional lights.
 
     Args:
         normals: (B, V, 3) unit, rotated.
 
     Returns:
-        (B, V, 3), the mean over the lights of the clamped cosines, at most 0.88.
+        (B, V, 3) RGB: the mean of the clamped cosines times albedo and intensity, at most 0.88.
     """
-    lights = F.normalize(normals.new_tensor(LIGHT_DIRECTIONS), dim=1)
-    cosines = (normals @ lights.t()).clamp_(0.0, 1.0)
-    grey = cosines.mean(dim=-1, keepdim=True) * (GREY_ALBEDO * LIGHT_INTENSITY)
+    lights = F.normalize(normals.new_tensor(LIGHT_DIRECTIONS), dim=1)  # (5, 3)
+    cosines = (normals @ lights.t()).clamp_(0.0, 1.0)  # (B, V, 5)
+    grey = cosines.mean(dim=-1, keepdim=True) * (GREY_ALBEDO * LIGHT_INTENSITY)  # (B, V, 1)
     return grey.expand(*normals.shape[:-1], 3).contiguous()
 
 
 def normals_by_gather(vertices: Tensor, triangles: Tensor, vertex_triangles: Tensor) -> Tensor:
-    """Vertex normals on any device, differentiable.
+    """Vertex normals on any device, differentiable; see :meth:`FaceModel.normals`.
 
     Args:
         vertices: (B, V, 3).
@@ -250,11 +283,11 @@ def normals_by_gather(vertices: Tensor, triangles: Tensor, vertex_triangles: Ten
     Returns:
         (B, V, 3).
     """
-    a, b, c = (vertices.index_select(1, corner) for corner in triangles.unbind(1))
-    faces = F.normalize(torch.linalg.cross(a - b, b - c), dim=-1, eps=_TINY)
+    a, b, c = (vertices.index_select(1, corner) for corner in triangles.unbind(1))  # (B, T, 3)
+    faces = F.normalize(torch.linalg.cross(a - b, b - c), dim=-1, eps=_TINY)  # (B, T, 3)
     faces = F.pad(faces, (0, 0, 0, 1))  # the padding of vertex_triangles points at a zero normal
-    around = faces.index_select(1, vertex_triangles.flatten())
-    around = around.view(len(vertices), *vertex_triangles.shape, 3)
+    around = faces.index_select(1, vertex_triangles.flatten())  # (B, V K, 3)
+    around = around.view(len(vertices), *vertex_triangles.shape, 3)  # (B, V, K, 3)
     return F.normalize(around.sum(dim=2), dim=-1, eps=_TINY)
 
 
@@ -265,9 +298,9 @@ def _fill_normals(
     vertex_triangles: NDArray[np.int32],
     normals: NDArray[np.float32],
 ) -> None:  # pragma: no cover (compiled)
-    """:func:`normals_by_gather` in one pass over memory.
+    """:func:`normals_by_gather` in one pass over memory, written into ``normals`` (B, V, 3).
 
-    Indices are not looked at: ``FaceModelData`` has checked them.
+    Indices are not checked here; ``FaceModelData`` has done so.
     """
     one, tiny = np.float32(1.0), np.float32(_TINY)
     faces = np.zeros((len(triangles) + 1, 3), np.float32)

@@ -1,8 +1,8 @@
-"""The landmark sets 68, 106, 106_2d and 134: which vertices they are, and where those lie.
+"""The landmark sets 68, 106, 106_2d and 134 as vertices of the mesh.
 
-68, 106 and 134 are fixed vertices, so their contour goes behind the cheek of a turned head.
-106_2d keeps the contour on the silhouette by landmark marching (Zhu et al. 2015, "High-Fidelity
-Pose and Expression Normalization for Face Recognition in the Wild").
+68, 106 and 134 are fixed vertices, so on a turned head part of their contour is hidden behind the
+cheek. 106_2d keeps the contour on the silhouette by landmark marching (Zhu et al. 2015,
+"High-Fidelity Pose and Expression Normalization for Face Recognition in the Wild").
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ if TYPE_CHECKING:
     from tddfa3.geometry.face_model import Geometry
 
 CHIN = 16
-"""Of the 33 contour points 0..15 lie on the image's left, 16 is the chin, 17..32 on the right."""
+"""Index of the chin among the contour points; those before it lie on the image's left."""
 CONTOUR = 2 * CHIN + 1
+"""Number of contour points, the first landmarks of the sets of 106."""
 
 
 class LandmarkIndex(nn.Module):
-    """Vertex indices of the landmark sets, as buffers: ``.to(device)`` moves them."""
+    """Vertex indices of the landmark sets, as buffers: ``.to(device)`` moves them.
+
+    Attributes:
+        marching_rows: int64 (32, P), see :func:`marching_rows`.
+        marching_side: float32 (32, 1), 1 for the image's left, -1 for its right.
+    """
 
     marching_rows: Tensor
     marching_side: Tensor
@@ -47,13 +53,13 @@ class LandmarkIndex(nn.Module):
 
         Args:
             name: one of ``LANDMARK_SETS``.
-            geometry: B faces; only 106_2d looks at more than their number.
+            geometry: B faces; the fixed sets use only their number.
 
         Returns:
             int64 (B, N).
 
         Raises:
-            ValueError: another name.
+            ValueError: If ``name`` is unknown.
         """
         if name not in LANDMARK_SETS:
             raise ValueError(f"landmarks: {name!r} is not one of {', '.join(LANDMARK_SETS)}")
@@ -64,31 +70,33 @@ class LandmarkIndex(nn.Module):
     def _march(self, fixed: Tensor, geometry: Geometry) -> Tensor:
         """``fixed`` (B, 106) with its contour moved to the silhouette.
 
-        With roll removed, a parallel runs level, and its outermost vertex in x is the silhouette.
+        Without roll a parallel is horizontal, so its outermost vertex in x is on the silhouette.
         """
         angle = geometry.coefficients.angle.clone()
         angle[:, 2] = 0.0
-        candidates = geometry.shape[:, self.marching_rows.flatten()]
+        candidates = geometry.shape[:, self.marching_rows.flatten()]  # (B, 32 P, 3)
         level = to_camera(candidates, rotation_matrix(angle), geometry.coefficients.trans)
-        x = project(level)[..., 0].view(len(fixed), *self.marching_rows.shape)
+        x = project(level)[..., 0].view(len(fixed), *self.marching_rows.shape)  # (B, 32, P)
         # argmin takes the first of equals; rows are sorted, so ties go to the lowest vertex.
-        outermost = (x * self.marching_side).argmin(dim=2)
+        outermost = (x * self.marching_side).argmin(dim=2)  # (B, 32)
         contour = self.marching_rows.expand_as(x).gather(2, outermost[..., None])[..., 0]
-        left, right = contour.split(CHIN, dim=1)
+        left, right = contour.split(CHIN, dim=1)  # each (B, 16)
         return torch.cat([left, fixed[:, CHIN : CHIN + 1], right, fixed[:, CONTOUR:]], dim=1)
 
 
 def marching_rows(
     parallel: tuple[NDArray[np.integer], ...], contour: NDArray[np.integer], n_vertices: int
 ) -> NDArray[np.int64]:
-    """The parallels as one table, without the chin's: row i holds what contour point i may become.
+    """The vertices that each contour point may move to, as one table without the chin.
 
     Args:
-        parallel: 33 lists of vertices, image's left to right by way of the chin.
+        parallel: 33 lists of vertices, from the image's left over the chin to its right.
         contour: (33,) the fixed contour landmarks.
+        n_vertices: number of the mesh's vertices.
 
     Returns:
-        (32, P) vertices in rising order, padded with the row's first one, which changes no minimum.
+        (32, P) vertices in rising order, padded with the row's first one, which leaves the minimum
+        unchanged.
     """
     # A vertex listed by two parallels belongs to the later one: upstream's table has one entry per
     # vertex.
@@ -110,13 +118,13 @@ def gather(points: Tensor, index: Tensor) -> Tensor:
 
     Args:
         points: (B, V, C).
-        index: int64 (B, N), of :meth:`LandmarkIndex.indices`.
+        index: int64 (B, N), from :meth:`LandmarkIndex.indices`.
 
     Returns:
         (B, N, C).
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: If the shapes do not fit together.
     """
     if points.ndim != 3 or index.ndim != 2 or len(points) != len(index):
         raise ValueError(
@@ -127,13 +135,19 @@ def gather(points: Tensor, index: Tensor) -> Tensor:
 
 
 def to_crop_pixels(points: Tensor) -> Tensor:
-    """Crop frame, y up, (..., 2) to crop pixels, y down: (x, 223 - y).
+    """Crop frame, y up, to crop pixels, y down: (x, 223 - y).
 
-    223 and not 224 is upstream's convention, kept so that landmarks are equal to its own; masks use
-    pixel centres and lie half a pixel away from it.
+    Upstream subtracts from 223 rather than 224, and so does this, to give the same landmarks. Masks
+    use pixel centres, which is half a pixel away.
+
+    Args:
+        points: (..., 2) crop frame, y up.
+
+    Returns:
+        (..., 2) crop pixels, y down.
 
     Raises:
-        ValueError: another last dimension.
+        ValueError: If the last dimension differs.
     """
     if points.ndim < 1 or points.shape[-1] != 2:
         raise ValueError(f"points must have shape (..., 2), not {tuple(points.shape)}")

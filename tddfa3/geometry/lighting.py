@@ -1,9 +1,9 @@
-"""Light and skin colour, solved on the photograph instead of predicted.
+"""Fits light and skin colour to the photograph, starting from the network's prediction.
 
 Given shape and albedo, a colour is linear in the light; given shape and light, it is linear in the
-albedo. So both are small least-squares problems over the visible skin, kept near the network's
-prediction (ridge) where the photograph says little, and reweighted so that hair, glasses and
-highlights count for little.
+albedo. Both are therefore small least-squares problems over the visible skin. Ridge regression
+keeps them near the prediction where the photograph says little, and robust weights reduce the
+influence of hair, glasses and highlights.
 """
 
 from __future__ import annotations
@@ -21,23 +21,31 @@ if TYPE_CHECKING:
     from tddfa3.assets.face_model_data import FaceModelData
 
 SKIN_PARTS = ("skin", "nose")
+"""Parts whose vertices are used."""
 LEADING_ALBEDO = 5
-"""Coefficients of albedo that may move: those of the largest variance."""
+"""How many albedo coefficients may change: those of the largest variance."""
 FACING = 0.25
-"""Least cosine between a vertex' normal and the view: beyond it colours are the background's."""
+"""Least cosine between normal and view; vertices below it may show the background's colour."""
 CLIPPED = 0.99
-"""A channel this bright tells that there was light enough, and not how much."""
+"""Vertices with a channel this bright, of 0..1, are left out as overexposed."""
 OUTLIER = 0.08
-"""Deviation of a colour, of 0..1, from which on its vertex counts for less than half."""
+"""Colour deviation, of 0..1, at which a vertex' weight has fallen to a half."""
 ROUNDS = 3
-# Variance of a colour that the model cannot explain over that of a coefficient, per effective
-# sample: the lower the band, the more a face tells of it.
+"""Reweighting rounds per fit of the light."""
 BAND_RIDGE = (5e-4, *[3e-3] * 3, *[1e-2] * 5)
+"""Ridge per band: the variance of a colour that the model cannot explain over that of the band's
+coefficient, per effective sample. A face says more about the lower bands."""
 ALBEDO_RIDGE = 1e-3
+"""The same for every albedo coefficient."""
 
 
 class LightSolver(nn.Module):
-    """Fits light and skin colour to crops. Its indices are buffers: ``.to(device)`` moves it."""
+    """Fits light and skin colour to crops. Its indices are buffers: ``.to(device)`` moves it.
+
+    Attributes:
+        skin: int64 (S,) the vertices used; all of them where a model has no skin parts.
+        ridge: (9,) ridge per band.
+    """
 
     skin: Tensor
     ridge: Tensor
@@ -59,35 +67,38 @@ class LightSolver(nn.Module):
         coefficients: Coefficients,
         model: FaceModel,
     ) -> Coefficients:
-        """The coefficients with ``sh``, and the leading ones of ``alb``, fitted to the colours.
+        """Fits ``sh`` and the leading coefficients of ``alb`` to the colours.
 
         Args:
             colors: (B, V, 3) RGB 0..1 of the photograph at the projected vertices.
             visible: bool (B, V).
             normals: (B, V, 3) unit, rotated.
-            coefficients: the network's; returned unchanged for a face without visible skin.
-            model: for the albedo.
+            coefficients: the network's prediction.
+            model: provides the albedo.
+
+        Returns:
+            the fitted coefficients; unchanged for a face without usable skin.
         """
-        seen = colors[:, self.skin]
-        normals = normals[:, self.skin]
-        bands = sh_bands(normals)
+        seen = colors[:, self.skin]  # (B, S, 3)
+        normals = normals[:, self.skin]  # (B, S, 3)
+        bands = sh_bands(normals)  # (B, S, 9)
         usable = visible[:, self.skin] & (normals[..., 2] > FACING) & (seen < CLIPPED).all(dim=2)
-        weights = usable.to(seen.dtype)
+        weights = usable.to(seen.dtype)  # (B, S)
 
         basis = model.albedo_basis.view(model.n_vertices, 3, -1)[self.skin] / 255
-        basis = basis[..., :LEADING_ALBEDO]
+        basis = basis[..., :LEADING_ALBEDO]  # (S, 3, K)
         alb = coefficients.alb.clone()
-        # White light first, so that the photograph's colour goes to the skin; colour of the light
-        # is what is then left over.
+        # White light first, so that the photograph's colour is attributed to the skin; the colour
+        # of the light explains what remains.
         grey = coefficients.sh.view(-1, 3, 9).mean(dim=1, keepdim=True).expand(-1, 3, 9)
         sh = grey.flatten(1)
         for white in (True, False):
-            albedo = model.albedo(alb)[:, self.skin]
+            albedo = model.albedo(alb)[:, self.skin]  # (B, S, 3)
             sh = self._light(seen, albedo, bands, weights, sh, white=white)
             if white:
-                light = sh_shading(normals, sh)
+                light = sh_shading(normals, sh)  # (B, S, 3)
                 alb[:, : basis.shape[2]] += self._albedo(seen, albedo, basis, light, weights)
-        told = usable.any(dim=1, keepdim=True)
+        told = usable.any(dim=1, keepdim=True)  # (B, 1)
         return coefficients._replace(
             alb=torch.where(told, alb, coefficients.alb), sh=torch.where(told, sh, coefficients.sh)
         )
@@ -102,12 +113,12 @@ class LightSolver(nn.Module):
         *,
         white: bool,
     ) -> Tensor:
-        """Spherical harmonics (B, 27); ``white``: the same in all channels."""
+        """Spherical harmonics (B, 27); with ``white``, one set of nine for all channels."""
         prior = prior.view(-1, 3, 9)
-        # Per channel (B, 3, V, 9) and (B, 3, V).
-        design = albedo.transpose(1, 2)[..., None] * bands[:, None]
-        target = seen.transpose(1, 2) - SH_AMBIENT * design[..., 0]
+        design = albedo.transpose(1, 2)[..., None] * bands[:, None]  # (B, 3, S, 9)
+        target = seen.transpose(1, 2) - SH_AMBIENT * design[..., 0]  # (B, 3, S)
         if white:
+            # The channels become samples of one problem: (B, 1, 3 S, 9) and (B, 1, 3 S).
             prior, channels = prior.mean(dim=1, keepdim=True), 3
             design, target = design.flatten(1, 2)[:, None], target.flatten(1)[:, None]
         else:
@@ -122,32 +133,35 @@ class LightSolver(nn.Module):
     def _albedo(
         self, seen: Tensor, albedo: Tensor, basis: Tensor, light: Tensor, weights: Tensor
     ) -> Tensor:
-        """What to add to the leading albedo coefficients (B, K)."""
-        design = (light[..., None] * basis).flatten(1, 2)
-        target = seen - albedo * light
-        used = _reweighted(weights, target.transpose(1, 2)).repeat_interleave(3, dim=1)
+        """The change (B, K) of the leading albedo coefficients."""
+        design = (light[..., None] * basis).flatten(1, 2)  # (B, 3 S, K)
+        target = seen - albedo * light  # (B, S, 3)
+        used = _reweighted(weights, target.transpose(1, 2)).repeat_interleave(3, dim=1)  # (B, 3 S)
         zero = design.new_zeros(len(design), design.shape[2])
         ridge = torch.full_like(zero[0], ALBEDO_RIDGE)
         return _ridge(design, target.flatten(1), used, ridge, zero)
 
 
 def _reweighted(weights: Tensor, residual: Tensor) -> Tensor:
-    """Cauchy's weights of vertices: ``weights`` (B, V), ``residual`` (B, 3, V)."""
+    """Cauchy weights (B, S) from ``weights`` (B, S) and ``residual`` (B, 3, S)."""
     return weights / (1 + residual.square().mean(dim=1) / OUTLIER**2)
 
 
 def _ridge(design: Tensor, target: Tensor, weights: Tensor, ridge: Tensor, prior: Tensor) -> Tensor:
-    """Weighted least squares around ``prior``; all that leads is a batch.
+    """Weighted ridge regression towards ``prior``; leading dimensions are a batch.
 
     Args:
-        design: (..., N, K). target: (..., N). weights: (..., N).
-        ridge: (K,) against the mean square of the weighted residuals.
+        design: (..., N, K).
+        target: (..., N).
+        weights: (..., N), not negative.
+        ridge: (K,) penalty relative to the weighted mean of the squared residuals.
         prior: (..., K).
 
     Returns:
-        (..., K); the prior where there is no weight.
+        (..., K); the prior where all weights are 0.
     """
     weighted = design * (weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-6))[..., None]
+    # (..., K, K), solved in float64.
     normal = (weighted.transpose(-1, -2) @ design).double() + torch.diag(ridge).double()
     missing = target - (design @ prior[..., None])[..., 0]
     right = (weighted.transpose(-1, -2) @ missing[..., None]).double()

@@ -1,7 +1,7 @@
-"""Signals by which a bad label can be found without looking at it.
+"""Quality signals that find bad labels without a person looking at them.
 
-The landmarks come from the networks and the 3DMM, the detector's points from another network: where
-the two disagree, at least one is wrong. What good and bad values look like: ``docs/geometry.md``.
+The landmarks come from the backbone and the 3DMM, the detector's points from another network: where
+the two disagree, at least one is wrong. ``docs/geometry.md`` lists typical good and bad values.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from torch import Tensor
 OUTER_EYE_CORNERS = (36, 45)
 """Of the 68 points, viewer's left and right: their distance is the inter-ocular distance."""
 MOUTH_CORNERS = (48, 54)
+"""Of the 68 points, viewer's left and right."""
 FIVE_FROM_68 = ((36, 39), (42, 45), (30,), (48,), (54,))
-"""Eyes are the middle of their two corners, as in the standard points of the crop."""
+"""Which of the 68 points are averaged for each of the five: an eye is the mean of its corners."""
 
 
 def five_from_68(landmarks68: ArrayLike) -> NDArray[np.float64]:
-    """Five points out of the 68: viewer's left eye, right eye, nose tip, left, right mouth corner.
+    """The five points: the viewer's left and right eye, nose tip, left and right mouth corner.
 
     Args:
         landmarks68: (68, 2), any frame.
@@ -27,20 +28,26 @@ def five_from_68(landmarks68: ArrayLike) -> NDArray[np.float64]:
         (5, 2) in the same frame.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     points = _points("landmarks68", landmarks68, 68)
     return np.stack([points[list(group)].mean(axis=0) for group in FIVE_FROM_68])
 
 
 def face_size(landmarks68: ArrayLike) -> float:
-    """The unit of the quality signals, in the units of ``landmarks68`` (68, 2).
+    """The length that the quality signals are divided by.
 
-    The distance of the outer eye corners; or that of the eyes' middle to the mouth's, where this is
-    longer, because the eye corners of a profile fall onto each other.
+    It is the distance between the outer eye corners or, if longer, that from the middle of the eyes
+    to the middle of the mouth, because in a profile the eye corners nearly coincide.
+
+    Args:
+        landmarks68: (68, 2), any frame.
+
+    Returns:
+        the length in the units of ``landmarks68``.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     points = _points("landmarks68", landmarks68, 68)
     eyes, mouth = points[list(OUTER_EYE_CORNERS)], points[list(MOUTH_CORNERS)]
@@ -53,18 +60,18 @@ def face_size(landmarks68: ArrayLike) -> float:
 
 
 def quality_points(points5: ArrayLike | None, landmarks68: ArrayLike) -> float | None:
-    """Mean distance of the detector's five points to the projected ones, in inter-ocular distances.
+    """Mean distance of the detector's five points from the model's, in units of the face's size.
 
     Args:
         points5: (5, 2) image pixels, in the order of :func:`five_from_68`; None without a detector.
         landmarks68: (68, 2) image pixels.
 
     Returns:
-        0 is perfect agreement; None where it is undefined: there is no detector, a point is NaN, or
-        the landmarks span no face.
+        0 for perfect agreement; None where it is undefined: there is no detector, a point is NaN,
+        or the landmarks coincide.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     if points5 is None:
         return None
@@ -75,22 +82,22 @@ def quality_points(points5: ArrayLike | None, landmarks68: ArrayLike) -> float |
 def quality_points106(
     points106: ArrayLike | None, landmarks106_2d: ArrayLike, landmarks68: ArrayLike
 ) -> float | None:
-    """The same over the detector's own 106 points: the strongest of the signals.
+    """Like :func:`quality_points` over the detector's 106 points: the strongest of the signals.
 
-    They are compared with 106_2d and not with 106, because the detector's contour, too, follows
-    the silhouette that a photograph shows. Both sets have the same order: contour 0..32, eyes 74
-    and 83, nose tip 54, mouth corners 84 and 90.
+    They are compared with 106_2d rather than 106, because the detector's contour also follows the
+    silhouette in the photograph. Both sets have the same order: contour 0..32, eyes 74 and 83, nose
+    tip 54, mouth corners 84 and 90.
 
     Args:
         points106: (106, 2) image pixels; None for a detector without them.
         landmarks106_2d: (106, 2) image pixels.
-        landmarks68: (68, 2) image pixels, for the inter-ocular distance.
+        landmarks68: (68, 2) image pixels, for :func:`face_size`.
 
     Returns:
-        0 is perfect agreement; None where it is undefined, as in :func:`quality_points`.
+        0 for perfect agreement; None where it is undefined, as in :func:`quality_points`.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     if points106 is None:
         return None
@@ -109,7 +116,7 @@ def quality_visible(visible: Tensor) -> Tensor:
         float32 (B,), 0..1.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     if visible.ndim != 2 or visible.shape[1] == 0:
         raise ValueError(f"visible must be (B, V) with V > 0, not {tuple(visible.shape)}")
@@ -126,7 +133,7 @@ def quality_coverage(raster: Tensor) -> Tensor:
         float32 (B,), 0..1.
 
     Raises:
-        ValueError: another shape.
+        ValueError: If an argument has another shape.
     """
     if raster.ndim != 4 or raster.shape[3] != 4 or 0 in raster.shape[1:]:
         raise ValueError(f"raster must be (B, H, W, 4), not {tuple(raster.shape)}")

@@ -1,8 +1,8 @@
-"""Moving a predicted face so that its five points lie where the detector saw them.
+"""Refines a predicted face so that its five points agree with the detector's.
 
-The detector's points and the network's coefficients are two measurements of one face. The face that
-fits both best (maximum a posteriori, both errors taken as normal) is found by a few steps of
-Gauss and Newton over pose and the leading coefficients of shape.
+The detector's points and the network's coefficients are two measurements of one face. A few
+Gauss-Newton steps over pose and the leading shape coefficients find the face that fits both best
+(maximum a posteriori, with normally distributed errors).
 """
 
 from __future__ import annotations
@@ -27,31 +27,41 @@ if TYPE_CHECKING:
 POINT_OFFSETS = {
     "mtcnn": ((-0.7, -2.0), (-0.7, -2.0), (-0.7, 1.8), (-0.7, -1.8), (-0.7, -1.8)),
 }
-"""Where a detector sets its five points, seen from the landmarks, in crop pixels (x right, y down):
-MTCNN's eyes and mouth lie higher and its nose lower. Measured on seven photographs."""
+"""Systematic offset of a detector's five points from the landmarks, in crop pixels (x right, y
+down): MTCNN's eyes and mouth lie higher and its nose lower. Measured on seven photographs."""
 STEPS = 4
+"""Gauss-Newton steps per face."""
 LEADING = 10
-"""Coefficients of identity, and of expression, that may move: those of the largest variance."""
+"""How many identity and how many expression coefficients may change: those of largest variance."""
 POINT_SPREAD = 2.5
-"""Error of a detector's point, in crop pixels; the eyes are about 64 apart."""
+"""Standard deviation of a detector's point, in crop pixels; the eyes are about 64 apart."""
 ANGLE_SPREAD = (0.1, 0.06, 0.05)
-"""Error of the network's pitch, yaw and roll in radians."""
+"""Standard deviation of the network's pitch, yaw and roll, in radians."""
 TRANS_SPREAD = (0.05, 0.05, 0.3)
-"""Error of its translation in model units; a crop tells little of the distance."""
+"""Standard deviation of its translation in model units; a crop says little about the distance."""
 SHAPE_SPREAD = 0.4
-"""Error of its coefficients of identity and expression, in standard deviations."""
+"""Standard deviation of its identity and expression coefficients, which have unit variance."""
 HELD = 1e-6
-"""In its place for what five points do not show: the opening of mouth and eyes."""
+"""Used instead of SHAPE_SPREAD for the opening of mouth and eyes, which five points do not show."""
 GAPS = ((62, 66), (37, 41), (44, 46))
-"""Of the 68 points: between the inner lips, and between the lids."""
+"""Pairs of the 68 points across an opening: the inner lips, and the lids of either eye."""
 
 
 class PointRefiner(nn.Module):
     """Refines coefficients by five points. All arrays are buffers: ``.to(device)`` moves it.
 
+    P is the number of parameters that may change: 3 of the angle, 3 of the translation, then the
+    leading identity and expression coefficients. The computation is in float64.
+
     Args:
         data: the 3DMM.
-        detector: whose points they are; a systematic offset of those that have one is taken out.
+        detector: name of the detector whose points they are; its known offset is subtracted.
+
+    Attributes:
+        mean: (7, 3) mean shape at the seven vertices that the five points are computed from.
+        basis: (7, 3, K) bases of all K identity and expression coefficients there.
+        spread: (P,) standard deviation of the network's prediction.
+        offset: (5, 2) the detector's systematic offset in crop pixels.
     """
 
     mean: Tensor
@@ -80,10 +90,11 @@ class PointRefiner(nn.Module):
 
     @torch.no_grad()
     def forward(self, alpha: Tensor, points5: Tensor) -> Tensor:
-        """The coefficients that agree with network and detector.
+        """The coefficients that agree best with both the network and the detector.
 
-        Angle, translation and the leading coefficients of identity and expression change; never so
-        that a face gets worse. One whose points are not all finite stays as it is.
+        Angle, translation and the leading identity and expression coefficients change. A step that
+        would increase a face's cost is rejected, and a face whose points are not all finite is
+        returned unchanged.
 
         Args:
             alpha: float32 (B, total).
@@ -93,7 +104,7 @@ class PointRefiner(nn.Module):
             float32 (B, total).
 
         Raises:
-            ValueError: another shape, or an ``alpha`` that is not finite.
+            ValueError: If a shape differs, or ``alpha`` is not finite.
         """
         split(alpha, self.sizes)
         if points5.shape != (len(alpha), 5, 2):
@@ -112,22 +123,23 @@ class PointRefiner(nn.Module):
         return torch.where(usable[:, None], refined, alpha)
 
     def _step(self, start: Tensor, moved: Tensor, goal: Tensor) -> Tensor:
-        """Gauss and Newton's, of the deviations from the network's prediction: (B, P)."""
-        points, jacobian = self._linearised(self._moved(start, moved))
-        residual = (goal - points).flatten(1) / POINT_SPREAD
+        """The Gauss-Newton step (B, P) from the deviation ``moved`` (B, P)."""
+        points, jacobian = self._linearised(self._moved(start, moved))  # (B, 5, 2), (B, 10, P)
+        residual = (goal - points).flatten(1) / POINT_SPREAD  # (B, 10)
         jacobian = jacobian / POINT_SPREAD
-        information = torch.diag(self.spread**-2)
-        normal = jacobian.transpose(1, 2) @ jacobian + information
+        information = torch.diag(self.spread**-2)  # (P, P)
+        normal = jacobian.transpose(1, 2) @ jacobian + information  # (B, P, P)
         right = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0] - moved / self.spread**2
         return torch.linalg.solve(normal, right)
 
     def _cost(self, start: Tensor, moved: Tensor, goal: Tensor) -> Tensor:
-        """Squared distances from both measurements, each in its own standard deviations: (B,)."""
-        points = self._five_points(self._vertices(self._moved(start, moved)))
+        """(B,) sum of squared deviations from both measurements, in their standard deviations."""
+        points = self._five_points(self._vertices(self._moved(start, moved)))  # (B, 5, 2)
         residual = (goal - points) / POINT_SPREAD
         return residual.square().sum(dim=(1, 2)) + (moved / self.spread).square().sum(dim=1)
 
     def _moved(self, start: Tensor, moved: Tensor) -> Tensor:
+        """``start`` (B, total) plus the deviation ``moved`` (B, P)."""
         angle, trans, id, exp = moved.split([3, 3, self.n_id, self.n_exp], dim=1)
         given = split(start, self.sizes)
         return join(
@@ -140,56 +152,72 @@ class PointRefiner(nn.Module):
         )
 
     def _vertices(self, alpha: Tensor) -> Tensor:
-        """The seven vertices of the five points in the camera frame: (B, 7, 3)."""
+        """The seven vertices behind the five points, in the camera frame: (B, 7, 3)."""
         given = split(alpha, self.sizes)
         shape = self._shape(alpha)
         return to_camera(shape, rotation_matrix(given.angle), given.trans)
 
     def _shape(self, alpha: Tensor) -> Tensor:
+        """The same vertices in the model frame: (B, 7, 3)."""
         given = split(alpha, self.sizes)
         weights = torch.cat([given.id, given.exp], dim=1)
         return self.mean + torch.einsum("vck,bk->bvc", self.basis, weights)
 
     def _linearised(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """The five points (B, 5, 2), and what each parameter does to them (B, 10, P)."""
+        """The five points (B, 5, 2) and their Jacobian (B, 10, P)."""
         given, shape = split(alpha, self.sizes), self._shape(alpha)
         rotation = rotation_matrix(given.angle)
-        camera = to_camera(shape, rotation, given.trans)
-        # In the camera frame z counts away from the camera, in the model frame towards it.
+        camera = to_camera(shape, rotation, given.trans)  # (B, 7, 3)
+        # z grows away from the camera in the camera frame, and towards it in the model frame.
         towards = camera.new_tensor([1.0, 1.0, -1.0])
-        turns = [shape @ turn * towards for turn in rotation_derivatives(given.angle)]
+        turns = [shape @ turn * towards for turn in rotation_derivatives(given.angle)]  # (B, 7, 3)
         shifts = torch.diag(towards).expand(len(alpha), camera.shape[1], 3, 3)
         id, exp = self.basis[..., : self.n_id], self.basis[..., self.sizes.id :][..., : self.n_exp]
-        leading = torch.cat([id, exp], dim=2)
-        shaped = torch.einsum("vck,bcd->bvdk", leading, rotation * towards)
+        leading = torch.cat([id, exp], dim=2)  # (7, 3, P - 6)
+        shaped = torch.einsum("vck,bcd->bvdk", leading, rotation * towards)  # (B, 7, 3, P - 6)
         motion = torch.cat([torch.stack(turns, dim=3), shifts, shaped], dim=3)  # (B, 7, 3, P)
-        # Perspective: how far an image point goes when its vertex does.
-        pixel = project(camera) - CENTRE
+        # The derivative of the perspective projection.
+        pixel = project(camera) - CENTRE  # (B, 7, 2)
         depth = camera[..., 2, None, None]
         flow = (FOCAL * motion[..., :2, :] - pixel[..., None] * motion[..., 2:, :]) / depth
-        flow = flow * camera.new_tensor([1.0, -1.0])[:, None]  # crop pixels count down
+        flow = flow * camera.new_tensor([1.0, -1.0])[:, None]  # (B, 7, 2, P), y down
         return self._five_points(camera), _grouped(flow).flatten(1, 2)
 
     def _five_points(self, camera: Tensor) -> Tensor:
+        """Vertices (B, 7, 3) in the camera frame to the five points (B, 5, 2) in crop pixels."""
         return _grouped(to_crop_pixels(project(camera)))
 
 
 def opens_more_than_it_moves(data: FaceModelData) -> NDArray[np.bool_]:
-    """Which expressions move the lips or the lids apart more than any of the five points: (n_exp,).
+    """Which expressions part the lips or the lids more than they move any of the five points.
 
-    Where the points lie says nothing of these, and they would be moved to explain other errors.
+    The five points say little about these expressions, so the fit would use them to explain other
+    errors.
+
+    Args:
+        data: its expression basis and 68 landmarks are used.
+
+    Returns:
+        bool (n_exp,).
     """
     landmarks = data.exp_basis[data.landmarks["68"]]  # (68, 3, n_exp)
+    # Each (n_exp,).
     opened = [np.linalg.norm(landmarks[a] - landmarks[b], axis=0) for a, b in GAPS]
     moved = [np.linalg.norm(landmarks[list(g)].mean(axis=0), axis=0) for g in FIVE_FROM_68]
     return np.asarray(np.max(opened, axis=0) > np.max(moved, axis=0))
 
 
 def rotation_derivatives(angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of :func:`tddfa3.geometry.camera.rotation_matrix` by pitch, yaw and roll, each (B, 3, 3).
+    """Derivatives of :func:`tddfa3.geometry.camera.rotation_matrix` by pitch, yaw and roll.
 
-    Every entry is a + b sin(x) + c cos(x) in each angle x, so half the difference between a quarter
-    turn forwards and one backwards is the derivative exactly.
+    Every entry has the form a + b sin(x) + c cos(x) in each angle x, so half the difference between
+    its values a quarter turn ahead and a quarter turn behind is exactly the derivative.
+
+    Args:
+        angle: (B, 3) pitch, yaw, roll in radians.
+
+    Returns:
+        three times (B, 3, 3).
     """
     quarter = torch.eye(3, dtype=angle.dtype, device=angle.device) * (math.pi / 2)
     by_pitch, by_yaw, by_roll = (
@@ -199,6 +227,6 @@ def rotation_derivatives(angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _grouped(values: Tensor) -> Tensor:
-    """(B, 7, ...) of the vertices to (B, 5, ...) of the points: eyes are means of two corners."""
+    """Vertex values (B, 7, ...) to point values (B, 5, ...); an eye is the mean of its corners."""
     groups = values.split([len(group) for group in FIVE_FROM_68], dim=1)
     return torch.stack([group.mean(dim=1) for group in groups], dim=1)
