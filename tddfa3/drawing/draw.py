@@ -1,8 +1,8 @@
-"""Pictures for a person to look at: what was found, drawn over the photograph.
+"""Pictures for people to look at: results drawn over the photograph.
 
-Everything takes and gives RGB uint8 and leaves its arguments alone. Points are image pixels (a
-whole number is a pixel's centre); labels and renders belong to the 224 crop and are laid over the
-photograph by its :class:`~tddfa3.geometry.crop.CropTransform`, soft at their edges.
+Everything takes and returns RGB uint8 and leaves its arguments unchanged. Points are image pixels
+(whole numbers are pixel centres). Labels and renders belong to the 224 crop and are placed on the
+photograph by its :class:`~tddfa3.geometry.crop.CropTransform`, with soft edges.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ Picture = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 OVERLAY_SIDE = 1280
+"""Longer side of an overlay, in pixels, unless the photograph is smaller."""
 SHEET_CELL = 512
+"""Longer side of one picture of a sheet, in pixels."""
 SHEET_COLUMNS = 4
+"""Pictures in a row of a sheet."""
 
 # Bright colours with a dark rim stand out on any skin.
 PART_COLORS: tuple[Color, ...] = (
@@ -40,13 +43,14 @@ PART_COLORS: tuple[Color, ...] = (
     (255, 90, 225),  # lower lip
     (165, 130, 255),  # skin
 )
+"""RGB of each part, in the order of the labels."""
 POINT_COLOR: Color = (60, 255, 90)
 BOX_COLOR: Color = (255, 235, 60)
 RIM_COLOR: Color = (0, 0, 0)
 PART_OPACITY = 0.55
-SKIN_OPACITY = 0.25  # the skin is large and lies under everything else
+SKIN_OPACITY = 0.25
+"""Lower than the other parts' opacity, because the skin is large and lies beneath them."""
 
-# The strokes of the 68 points in iBUG's order: (first, last, closed).
 STROKES_68 = (
     (0, 16, False),  # contour
     (17, 21, False),  # eyebrows
@@ -58,19 +62,21 @@ STROKES_68 = (
     (48, 59, True),  # lips
     (60, 67, True),
 )
+"""Lines through the 68 points in iBUG's order: (first, last, closed)."""
 LANDMARK_TITLES = {
     "68": "68 landmarks",
     "106": "106 landmarks",
     "106_2d": "106 landmarks, contour as seen",
     "134": "134 landmarks",
 }
-_ZOOM_MARGIN = 1.6  # a sheet shows at most this many sides of the face's box around its centre
+# A sheet shows at most this many sides of the face's box in every direction from its centre.
+_ZOOM_MARGIN = 1.6
 _SUBPIXEL_BITS = 4
-_STRIP = 64  # rows that are laid over at a time, to stay in the processor's cache
+_STRIP = 64  # rows blended at a time, to stay in the processor's cache
 
 
 class Drawable(Protocol):
-    """What can be drawn of a face; :class:`tddfa3.face.Face` says what each means."""
+    """What drawing needs of a face; :class:`tddfa3.face.Face` documents the attributes."""
 
     box: NDArray[np.float32]
     score: float
@@ -88,10 +94,18 @@ class Drawable(Protocol):
 def overlay(
     photo: Photo, faces: Sequence[Drawable], *, max_side: int | None = OVERLAY_SIDE
 ) -> Picture:
-    """One compact picture: visible parts tinted, 68 landmarks as strokes, boxes, scores and angles.
+    """Draws all faces over the photograph: visible parts, 68 landmarks, boxes, scores and angles.
 
-    photo: (H, W, 3) uint8 RGB, or reduced. faces: of it; what one lacks is not drawn.
-    max_side: a larger photograph is reduced to this; None keeps its size.
+    Args:
+        photo: uint8 (H, W, 3) RGB, or reduced.
+        faces: its faces; results that a face lacks are not drawn.
+        max_side: longer side of the result in pixels for larger photographs; None keeps the size.
+
+    Returns:
+        uint8 (h, w, 3) RGB.
+
+    Raises:
+        ValueError: If ``photo`` has another shape or dtype, or landmarks are not finite.
     """
     image, faces = pixels_of(photo), [_as_decoded(face, photo) for face in faces]
     _check_picture("photo", image)
@@ -116,16 +130,26 @@ def sheet(
     cell: int = SHEET_CELL,
     columns: int = SHEET_COLUMNS,
 ) -> Picture:
-    """Upstream's visualisation: one picture per result, side by side, four to a row.
+    """Upstream's visualisation: one picture per result, in rows.
 
-    The photograph; shape and face rendered over it; the landmark sets (a hollow point is hidden);
-    the visible parts; each part by itself, drawn also where it is hidden. What ``face`` lacks is
-    left out.
+    In order: the photograph; shape and face rendered over it; the landmark sets, hidden points as
+    rings; the visible parts; each part by itself, including where it is hidden. Results that
+    ``face`` lacks are left out.
 
-    photo: (H, W, 3) uint8 RGB of any size, or reduced; its longer side becomes ``cell`` pixels (it
-        is not enlarged to more than twice its size). Of a photograph with a small face the part
-        around the face is shown.
-    part_names: titles of the parts.
+    Args:
+        photo: uint8 (H, W, 3) RGB of any size, or reduced. Around a small face only a part of the
+            photograph is shown.
+        face: the face to show.
+        part_names: titles of the parts.
+        cell: longer side of each picture in pixels; less if it would have to be enlarged to more
+            than twice its size.
+        columns: pictures in a row.
+
+    Returns:
+        uint8 (h, w, 3) RGB.
+
+    Raises:
+        ValueError: If ``photo`` has another shape or dtype, or landmarks are not finite.
     """
     image, face = pixels_of(photo), _as_decoded(face, photo)
     _check_picture("photo", image)
@@ -164,10 +188,19 @@ def sheet(
 def render_over(
     image: Picture, render: Picture, mask: NDArray[np.generic], transform: CropTransform
 ) -> Picture:
-    """A render of the crop laid over the photograph, within the crop's box and soft at the edges.
+    """Places a render of the crop over the photograph, with soft edges.
 
-    image: (H, W, 3) uint8. render: (224, 224, 3) uint8. mask: (224, 224), nonzero where the render
-    covers the photograph.
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        render: uint8 (224, 224, 3) RGB.
+        mask: (224, 224), nonzero where the render covers the photograph.
+        transform: where the crop lies in ``image``.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+
+    Raises:
+        ValueError: If a shape or dtype differs.
     """
     _check_picture("image", image)
     _check_picture("render", render)
@@ -177,7 +210,7 @@ def render_over(
 
 
 def covered_by_face(face: Drawable) -> NDArray[np.bool_]:
-    """(224, 224): where any of the face's renders is not 0."""
+    """Mask, bool (224, 224), of the pixels where any of the face's renders is not 0."""
     covered = np.zeros((face.crop.size, face.crop.size), bool)
     for picture in face.renders.values():
         covered |= (picture != 0).any(axis=-1)
@@ -185,7 +218,7 @@ def covered_by_face(face: Drawable) -> NDArray[np.bool_]:
 
 
 def _as_decoded(face: Drawable, photo: Photo) -> Drawable:
-    """The face with box, landmarks and crop in the decoded pixels."""
+    """The face with box, landmarks and crop in pixels of the decoded, maybe reduced, photo."""
     factor = factor_of(photo)
     if factor == 1:
         return face
@@ -199,7 +232,7 @@ def _as_decoded(face: Drawable, photo: Photo) -> Drawable:
 
 @dataclass
 class _Canvas:
-    """A picture being drawn on: ``origin`` of the image cut off, then scaled by ``scale``."""
+    """A picture being drawn on: the image from ``origin`` (x, y) on, scaled by ``scale``."""
 
     picture: Picture
     scale: float
@@ -213,7 +246,10 @@ class _Canvas:
         enlarge: float = 1.0,
         window: tuple[int, int, int, int] | None = None,
     ) -> _Canvas:
-        """window: x0, y0, x1, y1 of the part to show."""
+        """A canvas of the image, or of the part ``window`` (x0, y0, x1, y1) of it.
+
+        ``max_side`` limits the longer side in pixels, ``enlarge`` the scale.
+        """
         x0, y0, x1, y1 = window or (0, 0, image.shape[1], image.shape[0])
         image = np.ascontiguousarray(image[y0:y1, x0:x1])
         height, width = image.shape[:2]
@@ -238,7 +274,7 @@ class _Canvas:
     def tint(
         self, labels: Picture, transform: CropTransform, skin_opacity: float = SKIN_OPACITY
     ) -> None:
-        """Colours the parts; labels (224, 224), 0 or part + 1."""
+        """Colours the parts in ``labels`` (224, 224), 0 or part + 1."""
         rows, columns = (np.flatnonzero(labels.any(axis=axis)) for axis in (1, 0))
         if len(rows):
             y, x = int(rows[0]), int(columns[0])
@@ -251,29 +287,31 @@ class _Canvas:
         transform: CropTransform,
         corner: tuple[int, int] = (0, 0),
     ) -> None:
-        """Lays a layer of the crop, or a part of one, over the picture.
+        """Blends a layer of the crop, or a window of one, into the picture.
 
-        layer: (H, W, 4) premultiplied RGB and opacity, all 0..1 (RGB: 0..255).
-        corner: column and row of the crop at which it begins.
+        Args:
+            layer: float32 (H, W, 4), premultiplied RGB 0..255 and opacity 0..1.
+            transform: where the crop lies in the photograph.
+            corner: column and row of the crop at which the layer begins.
         """
         step = (
             self.scale * transform.w0 / transform.width,
             self.scale * transform.h0 / transform.height,
         )
-        # Where the layer's edge, not its first pixel's centre, lies in this picture.
+        # Place of the layer's edge, not of its first pixel's centre, in this picture.
         start = (
             (transform.left + corner[0]) * step[0] - self.origin[0] * self.scale,
             (transform.up + corner[1]) * step[1] - self.origin[1] * self.scale,
         )
         if min(step) < 1:
-            # Averaged first, as sampling alone would skip pixels of the crop.
+            # Averaged first, because sampling alone would skip pixels of the crop.
             size = layer.shape[1], layer.shape[0]
             shrunk = [max(1, round(n * min(s, 1.0))) for n, s in zip(size, step, strict=True)]
             smaller = cv2.resize(layer, (shrunk[0], shrunk[1]), interpolation=cv2.INTER_AREA)
             layer = smaller.astype(np.float32, copy=False)
             step = (step[0] * size[0] / shrunk[0], step[1] * size[1] / shrunk[1])
         height, width = self.picture.shape[:2]
-        # Half a pixel of the layer more on each side, over which its edge fades.
+        # The layer's edge fades over half a layer pixel on each side.
         x0, y0 = (max(0, math.floor(start[i] - step[i] / 2)) for i in (0, 1))
         x1, y1 = (
             min(most, math.ceil(start[i] + step[i] * (layer.shape[1 - i] + 0.5)))
@@ -282,7 +320,7 @@ class _Canvas:
         if x0 >= x1 or y0 >= y1:
             return
         for top in range(y0, y1, _STRIP):
-            # Layer pixel i lies at start + (i + 0.5) step - 0.5 of the picture.
+            # Layer pixel i lies at start + (i + 0.5) step - 0.5 in the picture.
             matrix = np.array(
                 [
                     [1 / step[0], 0, (x0 + 0.5 - start[0]) / step[0] - 0.5],
@@ -297,7 +335,7 @@ class _Canvas:
     def points(
         self, points: ArrayLike, width: float, visible: NDArray[np.bool_] | None = None
     ) -> None:
-        """Dots with a dark rim; hidden points are rings."""
+        """Draws points as dots with a dark rim, hidden ones as rings."""
         placed = self._placed(points)
         seen = np.ones(len(placed), bool) if visible is None else visible
         radius, rim = 1.1 * width, max(1, round(0.7 * width))
@@ -312,7 +350,7 @@ class _Canvas:
                 cv2.circle(self.picture, place, inner, POINT_COLOR, 1, *options)
 
     def strokes(self, points: ArrayLike, width: float) -> None:
-        """The 68 landmarks as lines with a dark rim."""
+        """Draws the 68 landmarks as lines with a dark rim."""
         placed = np.array(self._placed(points), np.int32)
         lines = [placed[first : last + 1] for first, last, _ in STROKES_68]
         for color, thickness in _rimmed(POINT_COLOR, 0.8 * width):
@@ -322,7 +360,7 @@ class _Canvas:
                 )
 
     def box(self, box: ArrayLike, width: float) -> None:
-        """Corners of the box x0, y0, x1, y1, which hide less than a full frame."""
+        """Draws the corners of the box x0, y0, x1, y1, which hide less than a full frame."""
         (x0, y0), (x1, y1) = self._placed(np.asarray(box, np.float64).reshape(2, 2))
         arm = round(0.18 * min(abs(x1 - x0), abs(y1 - y0)))
         for color, thickness in _rimmed(BOX_COLOR, width):
@@ -334,7 +372,7 @@ class _Canvas:
                     )
 
     def caption(self, face: Drawable) -> None:
-        """Score and head pose above the box, where the face is large enough to carry them."""
+        """Writes score and head pose above the box of a face that is large enough."""
         x0, y0, x1, y1 = (np.asarray(face.box) - np.tile(self.origin, 2) + 0.5) * self.scale
         height = round(min((x1 - x0) / 14, max(self.picture.shape[:2]) / 40))
         if height < 9:
@@ -346,7 +384,7 @@ class _Canvas:
         _text(self.picture, text, (round(x0), above if above >= 0 else round(y1) + height), height)
 
     def _placed(self, points: ArrayLike) -> list[tuple[int, int]]:
-        """Image pixels to this picture's, as fixed-point numbers; those far outside are clipped."""
+        """Image pixels to fixed-point pixels of this picture; points far outside are clipped."""
         given = np.asarray(points, np.float64)
         if given.ndim != 2 or given.shape[1] != 2 or not np.isfinite(given).all():
             raise ValueError(f"points must be finite and (N, 2), not {given.shape}")
@@ -357,7 +395,7 @@ class _Canvas:
 
 @numba.njit(nogil=True, cache=True)
 def _lay_over(picture: Picture, layer: NDArray[np.float32]) -> None:  # pragma: no cover (compiled)
-    """Mixes a layer (H, W, 4) into the picture (H, W, 3) of its size."""
+    """Blends a layer (H, W, 4) into the picture (H, W, 3) in place."""
     for y in range(picture.shape[0]):
         for x in range(picture.shape[1]):
             through = np.float32(1) - layer[y, x, 3]
@@ -367,15 +405,16 @@ def _lay_over(picture: Picture, layer: NDArray[np.float32]) -> None:  # pragma: 
 
 
 def _rimmed(color: Color, width: float) -> tuple[tuple[Color, int], ...]:
-    """The passes, (colour, thickness), of a line with a dark rim; a thin line has none, as that
-    would bury a small face.
+    """The passes, (colour, thickness), of a line with a dark rim.
+
+    A thin line has no rim, which would hide too much of a small face.
     """
     thickness = max(1, round(width))
     return ((color, 1),) if width <= 1 else ((RIM_COLOR, thickness + 2), (color, thickness))
 
 
 def _surroundings(image: Picture, face: Drawable) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1: the whole photograph, or of one with a small face the part around it."""
+    """The part to show, x0, y0, x1, y1: the whole photograph or, for a small face, around it."""
     height, width = image.shape[:2]
     x0, y0, x1, y1 = (float(v) for v in face.box)
     reach = _ZOOM_MARGIN * max(x1 - x0, y1 - y0, 1.0)
@@ -390,13 +429,13 @@ def _surroundings(image: Picture, face: Drawable) -> tuple[int, int, int, int]:
 
 
 def _tinted(labels: Picture, skin_opacity: float) -> NDArray[np.float32]:
-    """Labels (H, W), 0 or part + 1, as a premultiplied layer."""
+    """Labels (H, W), 0 or part + 1, as a premultiplied layer (H, W, 4)."""
     return np.take(_tints(skin_opacity), labels, axis=0)
 
 
 @lru_cache(maxsize=4)
 def _tints(skin_opacity: float) -> NDArray[np.float32]:
-    """(256, 4): the premultiplied colour and the opacity of each label."""
+    """Table (256, 4) of each label's premultiplied colour and opacity."""
     colors = np.array(PART_COLORS, np.float32)
     opacity = np.full((len(colors), 1), PART_OPACITY, np.float32)
     opacity[-1] = skin_opacity
@@ -408,6 +447,7 @@ def _tints(skin_opacity: float) -> NDArray[np.float32]:
 
 
 def _with_mask(render: Picture, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A render (H, W, 3) as a premultiplied layer (H, W, 4), opaque where the mask is set."""
     if render.shape[:2] != mask.shape:
         raise ValueError(f"render {render.shape} and mask {mask.shape} must be of one size")
     opacity = mask[..., None].astype(np.float32)
@@ -415,12 +455,12 @@ def _with_mask(render: Picture, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _text(picture: Picture, text: str, corner: tuple[int, int], height: int) -> None:
-    """White text with a dark rim, its top left corner at ``corner``."""
+    """Writes white text with a dark rim, its top left corner at ``corner``."""
     font = cv2.FONT_HERSHEY_SIMPLEX
     thickness = max(1, round(height / 12))
     size = cv2.getFontScaleFromHeight(font, height, thickness)
     x, y = corner[0], corner[1] + height
-    # The rim is the text moved about: thicker text would also be longer in some OpenCV versions.
+    # The rim is the text drawn shifted: thicker text would also be longer in some OpenCV versions.
     for right, down in ((-1, -1), (-1, 1), (1, -1), (1, 1), (0, 2)):
         place = (x + right * thickness, y + down * thickness)
         cv2.putText(picture, text, place, font, size, RIM_COLOR, thickness, cv2.LINE_AA)
@@ -428,8 +468,10 @@ def _text(picture: Picture, text: str, corner: tuple[int, int], height: int) -> 
 
 
 def _grid(canvas: _Canvas, count: int, columns: int) -> tuple[Picture, list[_Canvas]]:
-    """A canvas ``count`` times, row by row on white: the whole picture, and its cells, which are
-    windows of it.
+    """Repeats a canvas ``count`` times, row by row on white.
+
+    Returns:
+        the whole picture, and its cells as canvases that share its memory.
     """
     height, width = canvas.picture.shape[:2]
     columns = min(columns, count)

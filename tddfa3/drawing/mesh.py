@@ -1,9 +1,9 @@
-"""Face meshes and the files they are written to.
+"""Face meshes and their file formats.
 
-Frames a mesh's vertices may be in:
+A mesh's vertices may be in these frames:
 
 - **crop frame** (:func:`mesh_in_crop_frame`), that of upstream's OBJ files: x to the right, y up,
-  z towards the viewer, the face near the origin, 1 unit about 101.5 crop pixels. It knows nothing
+  z towards the viewer, the face near the origin, 1 unit about 101.5 crop pixels. It is independent
   of where the crop lies in the photo.
 - **image frame** (:func:`tddfa3.geometry.camera.vertices_in_image_frame`), the camera of the
   original photo, OpenCV axes: x to the right, y down, z away from the camera; K alone projects it.
@@ -34,14 +34,16 @@ MESH_FORMATS: tuple[MeshFormat, ...] = ("obj", "ply", "glb")
 class FaceMesh:
     """One face as triangles.
 
-    vertices: (V, 3) float32, in the frame its maker names.
-    triangles: (T, 3) int32, vertex indices from 0.
-    colors: (V, 3) float32 RGB 0..1 (display values, as in the photo), or None.
-    uv: (V, 2) float32, u to the right, v up, 0..1; or None.
-    texture: (S, S, 3) uint8 RGB, row 0 at v = 1; needs ``uv``; or None.
+    Attributes:
+        vertices: float32 (V, 3), in the frame that its creator states.
+        triangles: int32 (T, 3), vertex indices from 0.
+        colors: float32 (V, 3) RGB 0..1 (display values, as in the photo), or None.
+        uv: float32 (V, 2), u to the right, v up, 0..1; or None.
+        texture: uint8 (S, S, 3) RGB, row 0 at v = 1; needs ``uv``; or None.
 
-    Raises ValueError, naming the array, for a wrong shape, no rows, NaN or infinity, or an index
-    that points at no vertex.
+    Raises:
+        ValueError: Naming the array, if it has another shape, no rows, NaN or infinity, or an index
+            that is not a vertex.
     """
 
     vertices: NDArray[np.float32]
@@ -63,13 +65,13 @@ class FaceMesh:
             _check_texture(self.texture, self.uv)
 
     def to_trimesh(self) -> Trimesh:
-        """The mesh for trimesh, which measures, cuts, decimates, shows and writes meshes.
+        """Converts to trimesh, which can measure, cut, decimate, show and write meshes.
 
         Returns:
-            vertices and faces in the order of this mesh. With a texture its visual is that, laid
-            on by ``uv``; else the colours, as RGBA bytes at the vertices; else trimesh's grey.
+            a mesh with vertices and faces in the same order. Its visual is the texture, mapped by
+            ``uv``; without one the colours, as RGBA bytes at the vertices; else trimesh's grey.
         """
-        # Here, not above: 0.5 s and 70 MB, which no run needs to write its meshes.
+        # Imported here: it takes 0.5 s and 70 MB, and no run needs it to write its meshes.
         import trimesh
 
         colors = None if self.colors is None else mesh_formats.color_bytes(self.colors)
@@ -85,7 +87,7 @@ class FaceMesh:
 def encode_mesh(
     mesh: FaceMesh, fmt: MeshFormat, *, image_format: ImageFormat = "jpg", quality: int = 90
 ) -> bytes:
-    """One self-contained file.
+    """Encodes a mesh as one self-contained file.
 
     - ``obj``: vertices with colours (``v x y z r g b``, as upstream), faces counted from 1. Every
       float32 reads back exactly.
@@ -94,7 +96,18 @@ def encode_mesh(
       otherwise the colours are written.
 
     A textured OBJ is several files: see :func:`encode_textured_obj`.
-    ValueError for an unknown format.
+
+    Args:
+        mesh: the mesh, in any frame.
+        fmt: "obj", "ply" or "glb".
+        image_format: of an embedded texture.
+        quality: JPEG quality of an embedded texture, 0..100.
+
+    Returns:
+        the file's content.
+
+    Raises:
+        ValueError: If a format is unknown.
     """
     if fmt == "obj":
         return mesh_formats.obj(mesh.vertices, mesh.triangles, mesh.colors)
@@ -113,11 +126,22 @@ def encode_mesh(
 def encode_textured_obj(
     mesh: FaceMesh, stem: str, *, image_format: ImageFormat = "jpg", quality: int = 90
 ) -> dict[str, bytes]:
-    """An OBJ with texture coordinates: ``{stem}.obj``, ``{stem}.mtl`` and the texture image.
+    """Encodes an OBJ with texture coordinates, its material file and the texture image.
 
-    The three refer to each other by name, so they must be stored in one folder.
-    ValueError when the mesh has no texture, or when ``stem`` has characters that an OBJ or MTL
-    file cannot refer to (white space, slashes).
+    The three files refer to each other by name, so they must be stored in one folder.
+
+    Args:
+        mesh: with ``uv`` and ``texture``.
+        stem: file name without extension.
+        image_format: of the texture.
+        quality: JPEG quality of the texture, 0..100.
+
+    Returns:
+        the contents of ``{stem}.obj``, ``{stem}.mtl`` and ``{stem}.{image_format}`` by file name.
+
+    Raises:
+        ValueError: If the mesh has no texture, or ``stem`` has characters that an OBJ or MTL file
+            cannot refer to (white space, slashes).
     """
     if mesh.texture is None or mesh.uv is None:
         raise ValueError("a textured OBJ needs both uv and texture")
@@ -134,9 +158,18 @@ def encode_textured_obj(
 
 
 def mesh_in_crop_frame(camera: ArrayLike) -> NDArray[np.float32]:
-    """Camera frame (..., 3) (x right, y up, z = distance) to the frame of upstream's OBJ files.
+    """Camera frame to the crop frame, that of upstream's OBJ files.
 
     Only z changes, to 10 - z: the face then looks along +z and lies near the origin.
+
+    Args:
+        camera: (..., 3) x right, y up, z = distance from the camera, in model units.
+
+    Returns:
+        float32 of the same shape, a copy.
+
+    Raises:
+        ValueError: If the last dimension differs.
     """
     vertices = np.array(camera, dtype=np.float32)
     if vertices.ndim < 1 or vertices.shape[-1] != 3:

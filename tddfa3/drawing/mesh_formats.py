@@ -1,8 +1,8 @@
-"""Writers of mesh files: plain arrays in, bytes out, no checks (`mesh` has made them).
+"""Writers of mesh files: arrays in, bytes out. Arguments are checked by :mod:`.mesh`, not here.
 
-They are written out here because a run may write millions of meshes: for 35,709 vertices with
-colours OBJ, PLY and GLB take 6, 1 and 2 ms, where trimesh takes 170, 1.3 and 4 and rounds an
-OBJ to eight decimals. The tests read every file back through trimesh.
+These replace trimesh's writers because a run may write millions of meshes: for 35,709 vertices with
+colours OBJ, PLY and GLB take 6, 1 and 2 ms, trimesh's 170, 1.3 and 4, and trimesh rounds an OBJ to
+eight decimals. The tests read every file back through trimesh.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tddfa3.drawing.number_text import number_lines
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
-Text = NDArray[np.uint8]  # ASCII codes; 0 is a blank that is dropped at the end
+Text = NDArray[np.uint8]  # ASCII codes; zeros are removed at the end
 
 _TEXTURE_TYPES = {"jpg": "image/jpeg", "png": "image/png"}
 
-# Four digits at a time by table: "0042", and "42" with dropped blanks before it.
+# Four digits at a time by table: "0042", and "42" after two zeros that are removed at the end.
 _PADDED = np.frombuffer(b"".join(b"%04d" % i for i in range(10_000)), np.uint32)
 _UNPADDED = np.frombuffer(b"".join((b"%d" % i).rjust(4, b"\0") for i in range(10_000)), np.uint32)
 
@@ -39,21 +39,21 @@ def obj(vertices: Floats, triangles: Ints, colors: Floats | None) -> bytes:
 
 
 def textured_obj(vertices: Floats, triangles: Ints, uv: Floats, material_file: str) -> bytes:
-    """OBJ with one ``vt`` per vertex and a material file (see `material`)."""
+    """OBJ with one ``vt`` per vertex, referring to a material file (see :func:`material`)."""
     head = f"mtllib {material_file}\nusemtl face\n".encode()
     body = number_lines(b"v", vertices) + number_lines(b"vt", uv)
     return head + body + _textured_face_lines(triangles.tobytes())
 
 
 def material(image_file: str) -> bytes:
-    """The MTL file of a textured OBJ: the picture as it is, no highlights."""
+    """The MTL file of a textured OBJ: the image as diffuse colour, no highlights."""
     lines = ["newmtl face", "Ka 0 0 0", "Kd 1 1 1", "Ks 0 0 0", "illum 1", f"map_Kd {image_file}"]
     return ("\n".join(lines) + "\n").encode()
 
 
 @lru_cache(maxsize=4)
 def _face_lines(triangles: bytes) -> bytes:
-    """``f a b c`` lines; remembered, since all faces of a run share one topology."""
+    """``f a b c`` lines; cached, since all faces of a run share one topology."""
     corners = _integer_text(np.frombuffer(triangles, np.int32).reshape(-1, 3) + 1)
     return _joined_columns(b"f", [b" ", corners[:, 0], b" ", corners[:, 1], b" ", corners[:, 2]])
 
@@ -69,7 +69,7 @@ def _textured_face_lines(triangles: bytes) -> bytes:
 
 
 def _integer_text(numbers: Ints) -> Text:
-    """Digits of integers 0..99,999,999: (...) -> (..., 8)."""
+    """Digits (..., 8) of integers (...), 0..99,999,999."""
     high, low = np.divmod(numbers, 10_000)
     text = np.zeros((*numbers.shape, 8), np.uint8)
     text[..., :4] = np.where(high[..., None] > 0, _digits(_UNPADDED, high), 0)
@@ -94,7 +94,7 @@ def _digits(table: NDArray[np.uint32], numbers: NDArray[Any]) -> Text:
 
 
 def ply(vertices: Floats, triangles: Ints, colors: Floats | None) -> bytes:
-    """Binary little endian PLY."""
+    """Binary little endian PLY, colours as uchar."""
     fields: list[tuple[str, str, tuple[int, ...]]] = [("position", "<f4", (3,))]
     properties = ["property float x", "property float y", "property float z"]
     if colors is not None:
@@ -120,7 +120,7 @@ def ply(vertices: Floats, triangles: Ints, colors: Floats | None) -> bytes:
 
 
 def color_bytes(colors: Floats) -> NDArray[np.uint8]:
-    """Colours 0..1 to the nearest of 0..255; out-of-range values are clipped."""
+    """Colours 0..1 rounded to uint8 0..255; out-of-range values are clipped."""
     return np.rint(np.clip(colors, 0, 1) * 255).astype(np.uint8)
 
 
@@ -142,17 +142,28 @@ def glb(
 ) -> bytes:
     """Binary glTF 2.0 with vertex colours, or with an embedded texture image.
 
-    Vertex colours are stored as trimesh stores them: display values as bytes, and no material,
-    with which trimesh would take them for something else than the mesh's colours. A viewer that
-    takes glTF's COLOR_0 for linear light shows them brighter. A texture has no such ambiguity; it
-    already contains the light it was photographed in, so its material is marked unlit.
+    Vertex colours are stored as trimesh stores them: display values as bytes and no material, with
+    which trimesh would not read them back as the mesh's colours. A viewer that takes glTF's COLOR_0
+    as linear light shows them brighter. A texture has no such ambiguity; it already contains the
+    light it was photographed in, so its material is marked unlit.
+
+    Args:
+        vertices: float32 (V, 3).
+        triangles: int32 (T, 3).
+        colors: float32 (V, 3) RGB 0..1, or None.
+        uv: float32 (V, 2), v up; used together with ``image``.
+        image: an encoded picture, or None.
+        image_format: of ``image``, "jpg" or "png".
+
+    Returns:
+        the file's content.
     """
     pack = _GltfBuffer()
     attributes = {"POSITION": pack.accessor(vertices, _FLOAT, "VEC3", _VERTEX_BUFFER, bounds=True)}
     primitive: dict[str, Any] = {"attributes": attributes}
     document: dict[str, Any] = {}
     if colors is not None:
-        # Four channels, because the format wants every vertex to start at a multiple of 4 bytes.
+        # Four channels, because the format aligns every vertex to 4 bytes.
         rgba = np.full((len(colors), 4), 255, np.uint8)
         rgba[:, :3] = color_bytes(colors)
         attributes["COLOR_0"] = pack.accessor(
@@ -258,7 +269,11 @@ class _GltfBuffer:
 
 
 def encode_image(image: NDArray[np.uint8], image_format: str, quality: int) -> bytes:
-    """RGB picture to JPEG or PNG bytes. ValueError for another format."""
+    """Encodes a picture, uint8 (H, W, 3) RGB, as JPEG or PNG.
+
+    Raises:
+        ValueError: If ``image_format`` is neither "jpg" nor "png".
+    """
     if image_format not in _TEXTURE_TYPES:
         raise ValueError(f"unknown texture format {image_format!r}: one of jpg, png")
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if image_format == "jpg" else []

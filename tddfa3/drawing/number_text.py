@@ -1,8 +1,8 @@
 """Decimal text of float32 numbers, compiled by numba: a run may write millions of meshes.
 
-Every number reads back exactly: with nine decimals where that is enough (from about 0.01 to
-10,000), else with nine significant digits and an exponent, which always is. 35,709 rows of six
-take 5 ms; Python's own formatting takes 40, NumPy's savetxt 80.
+Every number reads back exactly: it gets nine decimals where they suffice (from about 0.01 to
+10,000), else nine significant digits and an exponent, which always suffice. 35,709 rows of six take
+5 ms; Python's own formatting takes 40, NumPy's savetxt 80.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ _SPACE, _NEWLINE, _MINUS, _PLUS, _POINT, _ZERO, _E = (ord(c) for c in " \n-+.0e"
 
 
 def number_lines(word: bytes, values: NDArray[np.float32]) -> bytes:
-    """One line per row of values (N, C): the word, then the row's numbers, each after a space."""
+    """One line per row of values.
+
+    Args:
+        word: starts every line.
+        values: float32 (N, C), finite; each number follows a space.
+
+    Returns:
+        ASCII text, every line ended by a newline.
+    """
     rows, columns = values.shape
     text = np.empty(rows * (len(word) + columns * (_LONGEST + 1) + 1), np.uint8)
     length = _write(np.frombuffer(word, np.uint8), np.ascontiguousarray(values), text)
@@ -28,7 +36,7 @@ def number_lines(word: bytes, values: NDArray[np.float32]) -> bytes:
 def _write(
     word: NDArray[np.uint8], values: NDArray[np.float32], text: NDArray[np.uint8]
 ) -> int:  # pragma: no cover (compiled)
-    """Fills ``text`` from its start; returns how much of it is filled."""
+    """Fills ``text`` from its start; returns the number of bytes written."""
     at = 0
     for row in range(len(values)):
         for k in range(len(word)):
@@ -84,7 +92,7 @@ def _scaled(size: float, power: int) -> int:  # pragma: no cover (compiled)
 def _write_digits(
     number: int, count: int, text: NDArray[np.uint8], at: int
 ) -> int:  # pragma: no cover (compiled)
-    """The last ``count`` decimal digits."""
+    """Writes the last ``count`` decimal digits at ``at``; returns the position after them."""
     left = np.uint64(number)  # unsigned numbers are divided twice as fast
     for k in range(at + count - 1, at - 1, -1):
         rest = left // np.uint64(10)

@@ -1,4 +1,4 @@
-"""Pictures of the face, by look-up in the one rasterization that a face gets."""
+"""Renders of the face, interpolated over its existing rasterization."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tddfa3.rasterize import Rasterizer
 
 
 def render(name: str, rasterizer: Rasterizer, triangles: Tensor, batch: FaceBatch) -> Tensor:
-    """One picture per face, 0 outside the face.
+    """Renders one picture per face, 0 outside the face.
 
     Args:
         name: "face", the PCA texture under the estimated light, RGB 0..1; "shape", grey under
@@ -26,18 +26,18 @@ def render(name: str, rasterizer: Rasterizer, triangles: Tensor, batch: FaceBatc
         float32 (B, H, W, 3), for "depth" (B, H, W, 1); row 0 is the top.
 
     Raises:
-        KeyError: another name.
+        KeyError: If ``name`` is another.
     """
     attribute = {
         "face": lambda: batch.colors["pca"],
         "shape": lambda: directional_shading(batch.geometry.normals),
         "depth": lambda: batch.geometry.camera[..., 2:],
         "normals": lambda: batch.geometry.normals,
-    }[name]()
+    }[name]()  # (B, V, C)
     picture = rasterizer.interpolate(attribute.contiguous(), batch.raster, triangles)
     return normalize(picture, dim=-1) if name == "normals" else picture
 
 
 def to_uint8(picture: Tensor) -> Tensor:
-    """0..1 to 0..255, truncated as upstream's pictures are."""
+    """A float picture, 0..1, to uint8 0..255 of the same shape; truncated, as upstream does."""
     return (picture.clamp(0, 1) * 255).to(torch.uint8)

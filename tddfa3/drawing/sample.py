@@ -1,4 +1,4 @@
-"""Pictures of made-up faces, rendered from a bundle's 3DMM: input for a first run and for tests."""
+"""Pictures of random faces, rendered from a bundle's 3DMM: input for a first run and for tests."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def random_coefficients(model: FaceModel, count: int, seed: int) -> Coefficients
     """Plausible faces: moderate shapes and expressions, heads turned by up to about 30 degrees.
 
     Args:
-        model: its sizes are used.
-        count: how many.
+        model: its coefficient sizes are used.
+        count: number of faces.
         seed: the same seed gives the same faces.
 
     Returns:
@@ -35,7 +35,7 @@ def random_coefficients(model: FaceModel, count: int, seed: int) -> Coefficients
     def normal(k: int, spread: float) -> torch.Tensor:
         return torch.from_numpy(rng.normal(0, spread, (count, k)).astype(np.float32))
 
-    # Light is nearly white: what it does to one channel, it does to the others.
+    # Nearly white light: the three channels differ little.
     light = normal(9, 0.06).repeat(1, 3) + normal(27, 0.01)
     light[:, ::9] += 0.15
     angle = rng.uniform(-1, 1, (count, 3)) * [0.2, 0.5, 0.15]
@@ -51,7 +51,12 @@ def random_coefficients(model: FaceModel, count: int, seed: int) -> Coefficients
 
 @torch.inference_mode()
 def rendered_faces(bundle: AssetBundle, count: int, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """Render made-up faces on smooth backgrounds.
+    """Renders random faces on smooth backgrounds.
+
+    Args:
+        bundle: its 3DMM is used.
+        count: number of pictures.
+        seed: the same seed gives the same pictures.
 
     Returns:
         uint8 (448, 448, 3) RGB pictures, the face in the middle.
@@ -76,6 +81,7 @@ def rendered_faces(bundle: AssetBundle, count: int, seed: int = 0) -> list[NDArr
 def _on_background(
     picture: NDArray[np.uint8], mask: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
+    """A picture (224, 224, 3), where its mask is set, on a background of twice its side."""
     size = 2 * CROP_SIZE
     coarse = rng.integers(70, 200, (4, 4, 1)) + rng.integers(-15, 16, (4, 4, 3))
     coarse = coarse.astype(np.uint8)

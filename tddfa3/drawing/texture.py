@@ -1,8 +1,8 @@
 """Textures in UV space: maps of vertex colours, and the texture extracted from the photo.
 
 The UV chart never changes, so it is rasterized once per process (:mod:`.uv_chart` defines the
-layout of maps). A mesh's vertices are about as many as its crop's pixels, so everything that
-is not a map for a person to look at is done at the vertices, map or no map.
+layout of maps). A mesh has about as many vertices as its crop has pixels, so colours are computed
+at the vertices, and maps are drawn only for output.
 """
 
 from __future__ import annotations
@@ -26,20 +26,24 @@ if TYPE_CHECKING:
 Blend = Literal["pca", "flip"]
 
 BLEND_SIZE = 1024
-"""Side of the map on which textures are blended: upstream's, whatever size a map is wanted in."""
+"""Side of the map on which textures are blended: upstream's, independent of the output size."""
 BLEND_CELLS = 256
-"""Side of the coarse grid of the blend; a cell is about the distance between two vertices."""
+"""Side of the blend's coarse grid; a cell is about as wide as the distance between vertices."""
 
 
 class TextureMapper:
     """Draws vertex colours into UV maps and extracts textures from crops.
 
-    model: its triangles and device are used.
-    data: its uv coordinates are used.
-    rasterizer: draws the chart.
-    size: side S of the maps that :meth:`uv_map` draws, in pixels.
-    On a CPU the rasterizer's number of threads share the faces of a batch.
-    ValueError for uv coordinates that do not belong to the model.
+    On a CPU the faces of a batch are processed by as many threads as the rasterizer has.
+
+    Args:
+        model: its triangles and device are used.
+        data: its uv coordinates are used.
+        rasterizer: draws the chart.
+        size: side S of the maps that :meth:`uv_map` draws, in pixels.
+
+    Raises:
+        ValueError: If there are not as many uv coordinates as vertices of the model.
     """
 
     def __init__(
@@ -58,10 +62,18 @@ class TextureMapper:
         self._threads = FaceThreads(getattr(rasterizer, "threads", 1))
 
     def uv_map(self, colors: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Vertex colours (B, V, 3) 0..1 drawn into maps (B, S, S, 3) RGB, row 0 at v = 1.
+        """Draws vertex colours into UV maps, padded around the chart and 0 beyond.
 
-        dtype: float32 for 0..1, or uint8 for 0..255, which holds one float map at a time only.
-        The chart is continued outwards a little; beyond that a map is 0.
+        Args:
+            colors: (B, V, 3) RGB 0..1.
+            dtype: float32 for 0..1, or uint8 for 0..255, which needs memory for only one float map
+                at a time.
+
+        Returns:
+            (B, S, S, 3) RGB, row 0 at v = 1.
+
+        Raises:
+            ValueError: If ``colors`` has another shape, or for another dtype.
         """
         self._check_colors("colors", colors)
         if dtype not in (torch.float32, torch.uint8):
@@ -72,8 +84,8 @@ class TextureMapper:
 
         def draw(k: int) -> None:
             if dtype == torch.uint8:
-                # Scaled at the vertices, which are far fewer than pixels; truncated, as all of
-                # upstream's pictures are.
+                # Scaled at the vertices, of which there are far fewer than pixels; truncated, as in
+                # all pictures of upstream.
                 maps[k].copy_(chart.draw_padded(colors[k].clamp(0, 1) * 255))
             else:
                 maps[k].copy_(chart.draw_padded(colors[k]))
@@ -91,17 +103,22 @@ class TextureMapper:
         *,
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Tensor, Tensor]:
-        """The photo's texture where the face is visible, continued where it is not.
+        """Extracts the photo's texture where the face is visible and fills in the rest.
 
-        crops: (B, 3, H, W) float32 RGB 0..1; H and W are 224.
-        geometry: its projected points are used.
-        visible: (B, V) bool.
-        pca: (B, V, 3) colours 0..1 of the model.
-        blend: what continues it: "pca" the model's colours, "flip" the face's other side.
-        dtype: of the maps, as in :meth:`uv_map`.
+        Args:
+            crops: float32 (B, 3, 224, 224) RGB 0..1.
+            geometry: its projected points are used.
+            visible: bool (B, V).
+            pca: (B, V, 3) the model's colours, RGB 0..1.
+            blend: what fills hidden places: "pca" the model's colours, "flip" the other side of the
+                face.
+            dtype: of the maps, as in :meth:`uv_map`.
 
-        Returns maps (B, S, S, 3) and vertex colours (B, V, 3) float32 0..1.
-        ValueError for shapes that do not belong together or an unknown ``blend``.
+        Returns:
+            maps (B, S, S, 3), and vertex colours float32 (B, V, 3) 0..1.
+
+        Raises:
+            ValueError: If the shapes do not fit together, or ``blend`` is unknown.
         """
         colors = self._blended(crops, geometry, visible, pca, blend)
         return self.uv_map(colors, dtype=dtype), self._read_back.read(colors)
@@ -114,22 +131,22 @@ class TextureMapper:
         pca: Tensor,
         blend: Blend = "pca",
     ) -> Tensor:
-        """The vertex colours of :meth:`extract` alone, for which no map is drawn."""
+        """Only the vertex colours of :meth:`extract`; draws no map."""
         return self._read_back.read(self._blended(crops, geometry, visible, pca, blend))
 
     def _blended(
         self, crops: Tensor, geometry: Geometry, visible: Tensor, pca: Tensor, blend: str
     ) -> Tensor:
-        """Colours (B, V, 3) at the vertices."""
+        """Blended vertex colours (B, V, 3)."""
         self._check_colors("pca", pca)
         if visible.shape != pca.shape[:2]:
             raise ValueError(f"visible must be {tuple(pca.shape[:2])}, not {tuple(visible.shape)}")
         if blend not in ("pca", "flip"):
             raise ValueError(f"unknown blend {blend!r}: pca or flip")
-        photo = sample_photo(crops, geometry.points)
-        target = pca if blend == "pca" else self._other_side.read(photo)
+        photo = sample_photo(crops, geometry.points)  # (B, V, 3)
+        target = pca if blend == "pca" else self._other_side.read(photo)  # (B, V, 3)
         blended = torch.empty_like(target)
-        # Made here, once, and not by several threads.
+        # Fills the cached properties before the threads need them.
         _ = self._blend_chart.pad(photo.new_zeros(BLEND_SIZE, BLEND_SIZE)), self._blender
 
         def blend_one(k: int) -> None:
@@ -139,21 +156,22 @@ class TextureMapper:
         return blended.clamp_(0, 1)
 
     def _blend_one(self, photo: Tensor, target: Tensor, visible: Tensor) -> Tensor:
-        """Photo where visible, target elsewhere, and no seam; photo and target (V, 3)."""
+        """One face: photo (V, 3) where visible, target (V, 3) elsewhere, without a seam."""
         chart, difference = self._blend_chart, photo - target
-        # Outside the chart nothing is hidden: there upstream's mask is set, and the difference 0.
-        hidden = chart.draw((~visible).float()[:, None] * 255)[..., 0]
+        # Outside the chart nothing is hidden: upstream's mask is set there, and the difference 0.
+        hidden = chart.draw((~visible).float()[:, None] * 255)[..., 0]  # (1024, 1024)
         mask = chart.pad(erode(hidden.neg_().add_(255).to(torch.uint8)))
         weight, correction = self._blender.solve(
             mask, lambda pixels: chart.values_at(pixels, difference)
         )
-        at_vertices = self._read_cells(torch.cat([weight[None], correction]))
+        at_vertices = self._read_cells(torch.cat([weight[None], correction]))  # (V, 4)
         return target + at_vertices[:, :1] * difference + at_vertices[:, 1:]
 
     def _read_cells(self, cells: Tensor) -> Tensor:
-        """Bilinear values of a grid of cells (C, n, n), row 0 at v = 1, at the vertices: (V, C)."""
+        """Reads a grid of cells (C, n, n), row 0 at v = 1, bilinearly at the vertices: (V, C)."""
         u, v = self.uv.unbind(1)
-        grid = torch.stack([2 * u - 1, 1 - 2 * v], dim=1)[None, None]
+        grid = torch.stack([2 * u - 1, 1 - 2 * v], dim=1)[None, None]  # (1, 1, V, 2)
+        # (1, C, 1, V)
         read = F.grid_sample(cells[None], grid, padding_mode="border", align_corners=False)
         return read[0, :, 0].T
 
@@ -177,28 +195,37 @@ class TextureMapper:
 
     @cached_property
     def _read_back(self) -> MapReader:
-        """Vertex colours as upstream reads them from its map: at u (S - 1), (1 - v) (S - 1).
+        """Reads vertex colours where upstream reads its map: at u (S - 1), (1 - v) (S - 1).
 
-        Pixel centres lie at u S - 0.5, so this is up to half a pixel beside the vertex, a tenth of
-        the distance to the next. Kept, because without it every twentieth colour differs from
-        upstream's by more than 2/255.
+        A vertex lies at u S - 0.5, so this is off by up to half a pixel, a tenth of the distance to
+        the next vertex. It is kept because without it every twentieth colour differs from upstream
+        by more than 2/255.
         """
         u, v = self.uv.double().unbind(1)
         return self._blend_chart.reader(torch.stack([u, 1 - v], dim=1) * (BLEND_SIZE - 1))
 
     @cached_property
     def _other_side(self) -> MapReader:
-        """What a map holds at (1 - u, v)."""
+        """Reads a map at the mirrored place of each vertex, (1 - u, v)."""
         u, v = self.uv.double().unbind(1)
         return self._blend_chart.reader(torch.stack([1 - u, 1 - v], dim=1) * BLEND_SIZE - 0.5)
 
 
 def sample_photo(crops: Tensor, points: Tensor) -> Tensor:
-    """Colours of the crop at projected vertices, bilinear.
+    """Samples the crop bilinearly at projected vertices.
 
-    crops: (B, 3, H, W) 0..1. points: (B, V, 2) crop frame, y up. Returns (B, V, 3).
-    The row is H - 1 - y, as for landmarks. Beyond the crop the nearest edge pixel is taken, where
-    upstream turns black. ValueError for shapes that do not belong together.
+    The row is H - 1 - y, as for landmarks. Outside the crop the nearest edge pixel is taken, where
+    upstream has black.
+
+    Args:
+        crops: (B, 3, H, W) 0..1.
+        points: (B, V, 2) crop frame, y up.
+
+    Returns:
+        (B, V, 3).
+
+    Raises:
+        ValueError: If the shapes do not fit together.
     """
     if crops.ndim != 4 or crops.shape[1] != 3 or points.ndim != 3 or points.shape[2] != 2:
         raise ValueError(
@@ -210,6 +237,7 @@ def sample_photo(crops: Tensor, points: Tensor) -> Tensor:
     height, width = crops.shape[2:]
     x = points[..., 0] * (2 / (width - 1)) - 1
     y = 1 - points[..., 1] * (2 / (height - 1))
-    grid = torch.stack([x, y], dim=-1)[:, None]
+    grid = torch.stack([x, y], dim=-1)[:, None]  # (B, 1, V, 2)
+    # (B, 3, 1, V)
     sampled = F.grid_sample(crops, grid, padding_mode="border", align_corners=True)
     return sampled[:, :, 0].transpose(1, 2).contiguous()

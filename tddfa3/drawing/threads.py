@@ -1,7 +1,7 @@
-"""Faces shared out among threads, each of which keeps PyTorch to one core.
+"""Processes faces in parallel threads, each of which keeps PyTorch to one core.
 
-PyTorch's own threads share every single operation, and those of one face are small: they wait for
-each other most of the time, and burn the cores that decoding and writing could use meanwhile.
+PyTorch's own threads split every single operation. The operations of one face are small, so those
+threads mostly wait for each other and occupy cores that decoding and writing could use.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 
 
 class FaceThreads:
-    """Runs work face by face.
+    """Runs a function for each face of a batch.
 
     Args:
-        threads: faces at a time; with 1 the caller's thread does it all.
+        threads: faces at a time; with 1 everything runs in the caller's thread.
     """
 
     def __init__(self, threads: int) -> None:
@@ -27,13 +27,13 @@ class FaceThreads:
             self._pool = _started(threads)
 
     def run(self, work: Callable[[int], None], count: int) -> None:
-        """``work(0)`` to ``work(count - 1)``; raises what the first of them raises that does."""
+        """Calls ``work(0)`` to ``work(count - 1)``; raises the error of the lowest index."""
         if self._pool is None or count < 2:
             with one_torch_thread():
                 for k in range(count):
                     work(k)
             return
-        mode = torch.is_inference_mode_enabled()  # of this thread; the others do not know it
+        mode = torch.is_inference_mode_enabled()  # thread-local: passed on to the pool
 
         def call(k: int) -> None:
             with torch.inference_mode(mode):
@@ -45,7 +45,7 @@ class FaceThreads:
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """PyTorch's operations of this thread run on this thread alone."""
+    """Context in which the current thread's PyTorch operations use no other thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -55,7 +55,11 @@ def one_torch_thread() -> Iterator[None]:
 
 
 def _started(threads: int) -> ThreadPoolExecutor:
-    """A pool whose threads all run: setting their number also sets that of threads to come."""
+    """A pool whose threads have all started.
+
+    ``torch.set_num_threads`` also sets the number for threads started later, so all are started
+    before the caller's number is restored.
+    """
     all_there = Barrier(threads + 1)
     with one_torch_thread():
         pool = ThreadPoolExecutor(threads, "faces", torch.set_num_threads, (1,))

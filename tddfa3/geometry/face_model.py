@@ -69,7 +69,7 @@ class Geometry:
 class FaceModel(nn.Module):
     """The 3DMM of a bundle. All arrays are buffers: ``.to(device)`` moves it.
 
-    On a CPU the bases are the bundle's memory-mapped arrays, not copies, so processes share them.
+    On a CPU the bases are the bundle's own arrays, not copies, so that processes share them.
 
     Attributes:
         mean_shape: (3 V,) model units.
