@@ -1,1 +1,1 @@
-"""Detectors and backbones, and what runs them on CPUs and GPUs."""
+"""Detectors, backbones, and the engines that run them on CPUs and GPUs."""

@@ -1,7 +1,7 @@
-"""ResNet-50's trunk, which is torchvision's: its module names are those of published weights.
+"""ResNet-50's trunk from torchvision, whose module names match the published weights.
 
-torchvision is imported when a trunk is made and no sooner: that takes 1.5 s and 90 MB (0.29 with
-PyTorch 2.15), which processes that run kept ONNX exports do without.
+torchvision is imported only when a trunk is constructed: the import takes 1.5 s and 90 MB (0.29
+with PyTorch 2.15), which processes that run cached ONNX exports avoid.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ FEATURES = 2048
 
 
 class ResNet50Trunk(nn.Module):
-    """Images to the features of the last three stages."""
+    """ResNet-50 without pooling and classifier, returning the last three stages."""
 
     def __init__(self) -> None:
         from torchvision.models import resnet50
 
         super().__init__()
-        whole = resnet50()  # with pooling and classifier, which are left behind
+        whole = resnet50()  # its pooling and classifier are not used
         self.conv1, self.bn1 = whole.conv1, whole.bn1
         self.relu, self.maxpool = whole.relu, whole.maxpool
         self.layer1, self.layer2 = whole.layer1, whole.layer2

@@ -1,4 +1,4 @@
-"""Networks from stored tensors: every weight checked, nothing initialised at random."""
+"""Builds networks from stored tensors, checking every weight."""
 
 from __future__ import annotations
 
@@ -22,21 +22,24 @@ def load_network(
     source: str,
     device: torch.device | str,
 ) -> Module:
-    """Builds a network around stored weights: evaluation mode, no gradients, float32.
+    """Builds a network from stored weights: evaluation mode, no gradients, float32.
 
-    Batch norms are folded into their convolutions, so its parameters are no longer those stored.
-
-    Tensors the network does not know (batch-norm counters, a classifier left over from
-    pre-training) are ignored, since published weights carry them.
+    Batch norms are folded into their convolutions, so the network's parameters differ from the
+    stored ones. Tensors that the network does not have (batch-norm counters, a classifier left over
+    from pre-training) are ignored, since published weights contain them.
 
     Args:
-        build: makes the empty network; called on the meta device, so it costs no memory and does
-            not touch the random state.
+        build: constructs the network; called on the meta device, so it takes no memory and leaves
+            the random state unchanged.
         tensors: the weights by the network's parameter names.
-        source: what to call the weights in an error message.
+        source: name of the weights in error messages.
+        device: where the network is moved to.
+
+    Returns:
+        the network, in the memory layout channels_last.
 
     Raises:
-        AssetError: if a weight is missing or has another shape.
+        AssetError: If a weight is missing or has another shape.
     """
     with torch.device("meta"):
         network = build()
@@ -57,17 +60,17 @@ def load_network(
     network.load_state_dict(state, assign=True)
     network = network.eval().requires_grad_(False)
     fold_batch_norms(network)
-    # Convolutions run nearly twice as fast in this layout on the CPU (ResNet-50: 38 ms a crop
-    # against 71 on two cores), and activations follow the layout of the weights.
+    # Convolutions are nearly twice as fast in this layout on the CPU (ResNet-50: 38 ms a crop
+    # against 71 on two cores), and activations adopt the layout of the weights.
     return network.to(device).to(memory_format=torch.channels_last)
 
 
 def fold_batch_norms(network: nn.Module) -> None:
     """Folds every batch norm into the convolution registered just before it, in place.
 
-    On a CPU batch norms in evaluation mode cost a quarter of the 106-point network's time. It
-    holds for networks that apply a convolution and its batch norm in the order in which they are
-    registered, as all of ours do.
+    On a CPU, batch norms in evaluation mode take a quarter of the 106-point network's time. This
+    requires that a convolution and its batch norm are applied in the order in which they are
+    registered, as in all networks here.
     """
     for module in network.modules():
         children = list(module.named_children())

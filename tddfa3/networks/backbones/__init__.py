@@ -23,7 +23,7 @@ ARCHITECTURES: dict[str, Callable[[Sequence[int]], nn.Module]] = {
     "MobileNetV3-Large": MobileNetV3,
     "EfficientNet-Lite0": EfficientLite,
 }
-"""What a bundle may declare its backbones to be; each is built from the sizes of its heads."""
+"""Architectures that a bundle may declare, each with a constructor that takes the head sizes."""
 
 
 def build_backbone(
@@ -36,16 +36,17 @@ def build_backbone(
 
     Args:
         name: one of ``bundle.backbones``, or "auto" for the first of them.
-        engine: what runs it; None: the fastest on ``device``.
+        bundle: holds the weights.
+        device: where PyTorch runs, unless ``engine`` is given.
+        engine: runs the network; None for the fastest on ``device``.
 
     Returns:
         A callable: crops ``(B, 3, 224, 224)`` float32 RGB 0..1 -> coefficients
         ``(B, bundle.sizes.total)`` float32, ordered as :class:`tddfa3.coefficients.Coefficients`.
 
     Raises:
-        UserError: if the bundle has no such backbone.
-        AssetError: if it is of an architecture or input size that is unknown here, or if the
-            stored weights do not fit it.
+        UserError: If the bundle has no such backbone.
+        AssetError: If its architecture or input size is unknown, or the stored weights do not fit.
     """
     declared = bundle.backbone(bundle.choose_backbone(name))
     if declared.architecture not in ARCHITECTURES or declared.input_size != CROP_SIZE:

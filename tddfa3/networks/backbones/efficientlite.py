@@ -1,8 +1,8 @@
 """EfficientNet-Lite0 on a halved crop, with coefficient heads: the network of the bundle ``open``.
 
 Tan and Le, EfficientNet (2019), in the variant "Lite0", which has neither squeeze-and-excitation
-nor swish. Its last stage and its classifier are left out. Batch norms are folded: the stored
-weights are plain convolutions with biases.
+nor swish. The last stage and the classifier are omitted. Batch norms are already folded into the
+stored weights, which are plain convolutions with biases.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tddfa3.conventions import CROP_SIZE
 
 
 class Stage(NamedTuple):
-    """Inverted residual blocks of one width; the first of them has the stride."""
+    """Inverted residual blocks of one width; only the first has the stride."""
 
     blocks: int
     kernel: int
@@ -27,7 +27,6 @@ class Stage(NamedTuple):
     channels: int
 
 
-# Table 1 of the paper, without its last stage.
 STAGES = (
     Stage(1, 3, 1, 1, 16),
     Stage(2, 3, 2, 6, 24),
@@ -36,23 +35,27 @@ STAGES = (
     Stage(3, 5, 1, 6, 112),
     Stage(4, 5, 2, 6, 192),
 )
+"""Table 1 of the paper, without its last stage."""
 STEM_CHANNELS = 32
 INPUT_SIZE = CROP_SIZE // 2
-# The last block of the second to last stage: the finer of the two maps that the head reads.
+"""Side of the halved crop in pixels."""
 FINE_BLOCK = sum(stage.blocks for stage in STAGES[:-1]) - 1
+"""Block whose output is the finer of the head's two maps: the last of the second to last stage."""
 FINE_CHANNELS, COARSE_CHANNELS, HIDDEN = 24, 64, 256
 
 
 class EfficientLite(nn.Module):
-    """EfficientNet-Lite0 trunk; the head keeps where in the crop a feature lies.
+    """EfficientNet-Lite0 trunk with a fully connected head, which sees where features lie.
 
     Args:
         head_sizes: number of outputs of each head, in the order of the coefficient vector.
+
+    Attributes:
+        output_scale: (sum(head_sizes),) factor from the last layer's outputs to coefficients.
     """
 
     reduce_fine: nn.Conv2d
     output_scale: Tensor
-    """(sum(head_sizes),) what one unit of the last layer is in each coefficient."""
 
     def __init__(self, head_sizes: Sequence[int]) -> None:
         super().__init__()
@@ -78,8 +81,8 @@ class EfficientLite(nn.Module):
         return self.from_halved(F.avg_pool2d(crops, 2))
 
     def from_halved(self, images: Tensor) -> Tensor:
-        """Like :meth:`forward`, from the means of the crops' 2x2 pixels: ``(B, 3, 112, 112)``."""
-        # The range that the trunk was pre-trained with: (value of 0..255 - 127) / 128.
+        """Like :meth:`forward`, from crops averaged over 2x2 pixels: ``(B, 3, 112, 112)``."""
+        # The range that the trunk was pre-trained with: (grey level - 127) / 128.
         x = F.relu6(self.stem(images * (255 / 128) - 127 / 128))
         for i, block in enumerate(self.blocks):
             x = block(x)
@@ -92,7 +95,7 @@ class EfficientLite(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel by itself, project; added to its input where shapes allow."""
+    """Expansion, depthwise convolution, projection; a residual block where shapes allow."""
 
     def __init__(self, channels: int, stage: Stage, size: int, stride: int) -> None:
         super().__init__()
@@ -106,15 +109,16 @@ class InvertedResidual(nn.Module):
         self.output_size = self.depthwise.output_size
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, size, size)`` -> ``(B, stage.channels, output_size, output_size)``."""
         hidden = x if self.expand is None else F.relu6(self.expand(x))
         projected: Tensor = self.project(F.relu6(self.depthwise(hidden)))
         return x + projected if self.residual else projected
 
 
 class SameConvolution(nn.Conv2d):
-    """Convolution padded as TensorFlow's "SAME", where the trunk was trained.
+    """Convolution with TensorFlow's padding "SAME", which the trunk was trained with.
 
-    With a stride of 2 an even image gets more zeros below and right than above and left.
+    With a stride of 2, an image of even size gets more zeros below and right than above and left.
     """
 
     def __init__(
@@ -127,4 +131,5 @@ class SameConvolution(nn.Conv2d):
         self.same_padding = (before, after, before, after)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, size, size)`` -> ``(B, outputs, output_size, output_size)``."""
         return super().forward(F.pad(x, self.same_padding))

@@ -11,7 +11,11 @@ from torch import Tensor, nn
 class CoefficientHeads(nn.ModuleList):
     """One 1x1 convolution per group of coefficients, concatenated.
 
-    1x1 convolutions rather than linear layers because published weights store them so.
+    1x1 convolutions rather than linear layers, because the published weights have that shape.
+
+    Args:
+        channels: of the pooled features.
+        sizes: number of coefficients of each group.
     """
 
     def __init__(self, channels: int, sizes: Sequence[int]) -> None:

@@ -1,8 +1,8 @@
 """MobileNetV3-Large with coefficient heads: upstream's smaller network.
 
-Howard et al., Searching for MobileNetV3 (2019), in the layout in which d-li14 published its
-weights. It differs from torchvision's: squeeze-and-excitation comes before the activation in
-blocks that expand and after it in the one that does not, and its gate is made of linear layers.
+Howard et al., Searching for MobileNetV3 (2019), in the layout of d-li14's published weights. It
+differs from torchvision's: squeeze-and-excitation comes before the activation in blocks that expand
+and after it in the one that does not, and its gate consists of linear layers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ class Stage(NamedTuple):
     stride: int
 
 
-# Table 1 of the paper.
 STAGES = (
     Stage(3, 1.0, 16, False, False, 1),
     Stage(3, 4.0, 24, False, False, 2),
@@ -44,8 +43,10 @@ STAGES = (
     Stage(5, 6.0, 160, True, True, 1),
     Stage(5, 6.0, 160, True, True, 1),
 )
+"""Table 1 of the paper."""
 STEM_CHANNELS = 16
 FEATURES = 960
+"""Channels of the pooled features."""
 
 
 class MobileNetV3(nn.Module):
@@ -66,7 +67,7 @@ class MobileNetV3(nn.Module):
 
 
 class Trunk(nn.Module):
-    """``(B, 3, H, W)`` -> pooled features ``(B, 960)``."""
+    """The network up to the pooled features."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -81,11 +82,12 @@ class Trunk(nn.Module):
         self.conv = nn.Sequential(*_convolution(channels, FEATURES, 1), nn.Hardswish())
 
     def forward(self, images: Tensor) -> Tensor:
+        """``(B, 3, H, W)`` -> pooled features ``(B, 960)``."""
         return self.conv(self.features(images)).mean(dim=(2, 3))
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel by itself, project; added to its input where shapes allow."""
+    """Expansion, depthwise convolution, projection; a residual block where shapes allow."""
 
     def __init__(self, channels: int, stage: Stage) -> None:
         super().__init__()
@@ -103,6 +105,7 @@ class InvertedResidual(nn.Module):
         self.residual = stage.stride == 1 and channels == stage.channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, H, W)`` -> ``(B, stage.channels, H / stride, W / stride)``."""
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
@@ -120,6 +123,7 @@ class SqueezeExcitation(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, channels, H, W)`` -> the same shape."""
         return x * self.fc(x.mean(dim=(2, 3)))[:, :, None, None]
 
 
@@ -133,6 +137,6 @@ def _convolution(
 
 
 def _multiple_of_8(channels: float) -> int:
-    """The nearest multiple of 8, but never less than nine tenths of ``channels``."""
+    """The nearest multiple of 8 that is at least nine tenths of ``channels``."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * channels else rounded + 8

@@ -1,4 +1,4 @@
-"""From a photo to boxes and five points per face."""
+"""Face detectors: from a photo to boxes and five points per face."""
 
 from __future__ import annotations
 
@@ -41,13 +41,18 @@ def build_detector(
     Args:
         name: ``retinaface``, ``mtcnn``, ``none`` for images that are 224x224 crops already, or
             ``auto`` for the first that the bundle declares.
-        config: settings other than the defaults; must be of the named detector.
-        engine: what runs its networks; None: the fastest on ``device``.
+        bundle: holds the weights.
+        device: where PyTorch runs, unless ``engine`` is given.
+        config: settings of the named detector; None for the defaults.
+        engine: runs its networks; None for the fastest on ``device``.
+
+    Returns:
+        the detector, ready to run.
 
     Raises:
-        UserError: if the name is unknown or the bundle has no such detector.
-        AssetError: if the stored weights do not fit.
-        ValueError: if ``config`` is another detector's.
+        UserError: If the name is unknown or the bundle has no such detector.
+        AssetError: If the stored weights do not fit.
+        ValueError: If ``config`` belongs to another detector.
     """
     if name not in (AUTO, *_DETECTORS):
         raise UserError(f"detector: {name!r} is unknown; choose of {', '.join(_DETECTORS)}")

@@ -1,4 +1,4 @@
-"""What every detector gives: boxes, scores and five points per face, in image pixels."""
+"""The detectors' interface and result: boxes, scores and five points per face, in image pixels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from torch import Tensor
 class Detections:
     """The faces of one image, best score first; image pixels, x right, y down.
 
-    Args:
-        boxes: ``(N, 4)`` float32: left, top, right, bottom; may reach beyond the image.
+    Attributes:
+        boxes: ``(N, 4)`` float32: left, top, right, bottom; may extend beyond the image.
         scores: ``(N,)`` float32 in 0..1, descending.
         points5: ``(N, 5, 2)`` float32: the viewer's left eye, right eye, nose tip, the viewer's
-            left and right mouth corner. NaN where the image is a crop already and is to be used
-            as it is.
+            left and right mouth corner. NaN if the image already is the crop.
         points106: ``(N, 106, 2)`` float32, or None if the detector has no such points.
-        left_out: further faces that were found and not asked for.
-        left_out_better: how many of those have a better score than all that are here.
+        left_out: number of further faces that were found but not asked for.
+        left_out_better: how many of those have a better score than all faces listed.
 
     Raises:
-        ValueError: if the shapes do not belong together or the scores are not sorted.
+        ValueError: If the shapes do not fit together or the scores are not sorted.
     """
 
     boxes: NDArray[np.float32]
@@ -56,7 +55,17 @@ class Detections:
         points5: ArrayLike,
         points106: ArrayLike | None = None,
     ) -> Detections:
-        """From faces in any order; equal scores keep theirs."""
+        """Sorts faces by descending score; equal scores keep their order.
+
+        Args:
+            boxes: (N, 4).
+            scores: (N,).
+            points5: (N, 5, 2).
+            points106: (N, 106, 2), or None.
+
+        Returns:
+            the detections in float32.
+        """
         scores = np.asarray(scores, dtype=np.float32).reshape(-1)
         order = np.argsort(-scores, kind="stable")
         return cls(
@@ -70,7 +79,7 @@ class Detections:
 
     @classmethod
     def none(cls) -> Detections:
-        """An image without a face."""
+        """The result for an image without faces."""
         return cls.sorted([], [], [])
 
     def __len__(self) -> int:
@@ -78,22 +87,30 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Finds faces in a batch of images of any sizes."""
+    """Finds faces in a batch of images of any sizes.
+
+    Attributes:
+        name: as in :func:`tddfa3.networks.detection.build_detector`.
+        needed_side: longer side of an image, in pixels, beyond which more resolution does not help
+            this detector; None if it uses the full resolution.
+    """
 
     name: str
     needed_side: int | None
-    """Length of an image's longer side, in pixels, above which more pixels bring it nothing; None:
-    it looks at all that there are."""
 
     def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
-        """Images ``(H, W, 3)`` uint8 RGB -> one :class:`Detections` per image, in their order.
+        """Finds the faces of every image.
 
         Args:
-            which: the caller wants "all" faces of an image, the one with the "best" score, or the
-                one with the "largest" box. Where that saves time, the others are left out.
+            images: each ``(H, W, 3)`` uint8 RGB.
+            which: the faces that the caller needs: "all", the one with the "best" score, or the one
+                with the "largest" box. Where that saves time, the others are left out.
+
+        Returns:
+            one :class:`Detections` per image, in order.
 
         Raises:
-            ValueError: if an image has another shape or type.
+            ValueError: If an image has another shape or dtype.
         """
         ...
 
@@ -108,9 +125,9 @@ def check_images(images: Sequence[NDArray[np.uint8]]) -> None:
 
 
 def to_tensor(image: NDArray[np.uint8], device: torch.device | str) -> Tensor:
-    """The image on the device; never written to. Copied only where PyTorch needs that."""
+    """An image ``(H, W, 3)`` as a tensor on the device; may share memory, so do not write to it."""
     contiguous = np.ascontiguousarray(image)
-    # PyTorch warns of arrays that are read-only, as those made from Pillow images are.
+    # PyTorch warns about read-only arrays, such as those made from Pillow images.
     return torch.from_numpy(contiguous if contiguous.flags.writeable else contiguous.copy()).to(
         device
     )

@@ -1,7 +1,7 @@
-"""Box arithmetic in NumPy, xyxy; MTCNN's as the PyPI package ``mtcnn`` 1.0.0 does it.
+"""Box arithmetic in NumPy, xyxy; for MTCNN it reproduces the PyPI package ``mtcnn`` 1.0.0.
 
-torchvision suppresses boxes faster where there are many (the 60 of a usual photograph: 0.03 ms
-against 0.09; detecting takes 200), but would be imported in every actor for it: 1.5 s and 90 MB.
+torchvision's suppression is faster (0.03 ms against 0.09 for the 60 boxes of a typical photograph,
+where detection takes 200), but importing it would cost every actor 1.5 s and 90 MB.
 """
 
 from __future__ import annotations
@@ -12,23 +12,29 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Floats = NDArray[np.floating]
 
-# Overlaps computed at a time.
+# Pairs of boxes compared at a time; bounds the memory.
 _BLOCK = 2_000_000
 
 
 def suppress(
     boxes: Array, scores: Array, threshold: float, *, relative_to: str = "union"
 ) -> NDArray[np.intp]:
-    """Indices ``(K,)`` of the boxes ``(N, 4)`` that no better box overlaps, best score first.
+    """Non-maximum suppression as MTCNN's package does it.
 
-    Not greedy: a box that is itself dropped still drops others. The package does it so, and its
-    thresholds are set for it.
+    It is not greedy: a box that is itself suppressed still suppresses others. The package's
+    thresholds are tuned for that.
 
     Args:
-        threshold: overlaps above it count.
-        relative_to: overlap as a share of the "union" of the two boxes, or of the smaller ("min").
+        boxes: ``(N, 4)``.
+        scores: ``(N,)``.
+        threshold: a box is dropped if its overlap with a better one exceeds this.
+        relative_to: whether overlap is a share of the "union" of both boxes or of the smaller box
+            ("min").
+
+    Returns:
+        indices ``(K,)`` of the remaining boxes, best score first.
     """
-    # Of equal scores the later box first, as in the package: saturated scores do tie.
+    # Among equal scores the later box comes first, as in the package; saturated scores do tie.
     order = np.argsort(scores, kind="stable")[::-1]
     ranked = boxes[order]
     keep = np.ones(len(order), dtype=bool)
@@ -42,7 +48,16 @@ def suppress(
 
 
 def overlap(a: Floats, b: Floats, relative_to: str) -> Floats:
-    """Boxes ``(N, 4)`` and ``(M, 4)`` -> overlaps ``(N, M)``; NaN for boxes without area."""
+    """Overlap of every pair of boxes.
+
+    Args:
+        a: ``(N, 4)``.
+        b: ``(M, 4)``.
+        relative_to: "union" or "min", as in :func:`suppress`.
+
+    Returns:
+        ``(N, M)`` in 0..1; NaN for boxes without area.
+    """
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(axis=2)
@@ -54,13 +69,15 @@ def overlap(a: Floats, b: Floats, relative_to: str) -> Floats:
 
 
 def suppress_greedily(boxes: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
-    """Indices ``(K,)`` of the boxes ``(N, 4)`` that no better box which is kept itself overlaps.
-
-    The usual non-maximum suppression, RetinaFace's.
+    """The usual greedy non-maximum suppression, which RetinaFace uses.
 
     Args:
-        boxes: the best first.
-        threshold: intersections over unions above it count.
+        boxes: ``(N, 4)``, best first.
+        threshold: a box is dropped if its intersection over union with a better one that is kept
+            exceeds this.
+
+    Returns:
+        indices ``(K,)`` of the remaining boxes, best first.
     """
     keep: list[int] = []
     left = np.arange(len(boxes))
@@ -74,7 +91,7 @@ def suppress_greedily(boxes: NDArray[np.float32], threshold: float) -> NDArray[n
 
 
 def to_squares(boxes: Array) -> Array:
-    """Each box widened to a square of its longer side around the same centre."""
+    """Each box ``(N, 4)`` extended to a square of its longer side around the same centre."""
     sizes = boxes[:, 2:] - boxes[:, :2]
     side = sizes.max(axis=1, keepdims=True, initial=-np.inf)
     corner = boxes[:, :2] + (sizes - side) / 2
@@ -82,5 +99,8 @@ def to_squares(boxes: Array) -> Array:
 
 
 def shift(boxes: Array, offsets: Array) -> Array:
-    """Moves the edges by ``offsets`` ``(N, 4)``, in units of the box's size in whole pixels."""
+    """Moves the edges of boxes ``(N, 4)`` by ``offsets`` ``(N, 4)``.
+
+    Offsets are in units of the box's width or height, counted in whole pixels (border included).
+    """
     return boxes + offsets * np.tile(boxes[:, 2:] - boxes[:, :2] + 1, 2)

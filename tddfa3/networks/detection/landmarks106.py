@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from tddfa3.networks.engine import Network
 
 INPUT_SIZE = 224
+"""Side of the network's input in pixels."""
 ENLARGEMENT = 1.35
-# A square this many times larger than the photo's longer side is no face; its border would take
-# gigabytes.
+"""Side of the square relative to the longer side of the face's box."""
 MAX_RELATIVE_SIDE = 2.5
-# These are means in BGR order, taken from an RGB crop: the network was trained with them so.
+"""A square larger than this, in longer sides of the photo, is no face; its border would take
+gigabytes."""
 CHANNEL_MEANS = (103.94, 116.78, 123.68)
+"""Means in BGR order, although subtracted from an RGB crop: the network was trained that way."""
 
 _BLOCKS: tuple[tuple[int, int, int, bool, int], ...] = (
     # input and output channels, stride, residual, expansion; blocks 2 to 17
@@ -40,7 +42,10 @@ _BLOCKS: tuple[tuple[int, int, int, bool, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class FaceSquare:
-    """The square a face is cut from: image pixels, not rounded, possibly beyond the photo."""
+    """The square that a face is cropped from, in image pixels.
+
+    It is not rounded and may extend beyond the photo; x and y are its upper left corner.
+    """
 
     x: float
     y: float
@@ -48,21 +53,26 @@ class FaceSquare:
 
     @classmethod
     def around(cls, x0: float, y0: float, x1: float, y1: float) -> FaceSquare:
-        """Centred on a box, 1.35 times its longer side, counting both border pixels."""
+        """A square centred on a box, 1.35 times its longer side, counting both border pixels."""
         side = max(x1 - x0 + 1, y1 - y0 + 1) * ENLARGEMENT
         return cls((x0 + x1) / 2 - side / 2, (y0 + y1) / 2 - side / 2, side)
 
     def cut(self, image: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """The square resized to ``(224, 224, 3)``, filled with the means outside the photo.
+        """Crops the square and resizes it; outside the photo it is filled with the channel means.
 
-        None if it does not meet the photo, or is too large to be a face.
+        Args:
+            image: ``(H, W, 3)`` uint8 RGB.
+
+        Returns:
+            ``(224, 224, 3)`` uint8 RGB; None if the square lies outside the photo or is too large
+            to be a face.
         """
         height, width = image.shape[:2]
         if not 0 < self.side <= MAX_RELATIVE_SIDE * max(height, width):
             return None
         right, bottom = self.x + self.side, self.y + self.side
-        # Each edge and each border is truncated by itself, so the cut can be a pixel off square,
-        # while points are mapped back by the untruncated square: what the network was run with.
+        # Every edge and border is truncated separately, so the crop can be a pixel off square, while
+        # points are mapped back by the exact square, as in upstream's code.
         x0, y0 = int(max(0.0, self.x)), int(max(0.0, self.y))
         x1, y1 = int(min(float(width), right)), int(min(float(height), bottom))
         if x1 <= x0 or y1 <= y0:
@@ -80,7 +90,7 @@ class FaceSquare:
         return np.asarray(cv2.resize(bordered, (INPUT_SIZE, INPUT_SIZE)), dtype=np.uint8)
 
     def to_image(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Points in pixels of the cut ``(..., 2)`` -> image pixels."""
+        """Points ``(..., 2)`` in pixels of the crop -> image pixels."""
         return points.astype(np.float64) * (self.side / INPUT_SIZE) + (self.x, self.y)
 
 
@@ -88,7 +98,8 @@ class Landmarks106:
     """Finds the 106 points of many faces at once.
 
     Args:
-        network: :class:`LandmarkNetwork`, or what computes the same.
+        network: :class:`LandmarkNetwork`, or a callable that computes the same.
+        device: where the network runs.
         batch_size: faces per forward pass; bounds the memory.
     """
 
@@ -106,9 +117,14 @@ class Landmarks106:
     def find(
         self, images: Sequence[NDArray[np.uint8]], boxes: Sequence[NDArray[np.integer]]
     ) -> list[NDArray[np.float64] | None]:
-        """One box ``(4,)`` per image -> its points ``(106, 2)`` in image pixels.
+        """Finds the points of one face per entry; a photo with several faces is given repeatedly.
 
-        Several faces of one photo are several entries. None where the face lies beside the photo.
+        Args:
+            images: each ``(H, W, 3)`` uint8 RGB.
+            boxes: for each image, ``(4,)`` xyxy in image pixels.
+
+        Returns:
+            per entry ``(106, 2)`` in image pixels, or None where the face lies outside the photo.
         """
         found: list[NDArray[np.float64] | None] = []
         for start in range(0, len(images), self.batch_size):
@@ -138,7 +154,7 @@ class Landmarks106:
 
 
 class LandmarkNetwork(nn.Module):
-    """MobileNetV2-like trunk with PReLU, one 14x14 heat map per landmark, soft arg-max."""
+    """MobileNetV2-like trunk with PReLU, one 14x14 heat map per landmark, then soft arg-max."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +173,7 @@ class LandmarkNetwork(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, convolve each channel by itself, project."""
+    """Expansion, depthwise convolution, projection."""
 
     def __init__(
         self, inputs: int, outputs: int, stride: int, residual: bool, expansion: int
@@ -177,14 +193,20 @@ class InvertedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, inputs, H, W)`` -> ``(B, outputs, H / stride, W / stride)``."""
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
 def soft_argmax(heatmaps: Tensor) -> Tensor:
-    """Heat maps ``(B, N, S, S)`` -> mean place ``(B, N, 2)`` under their softmax, as shares of S.
+    """Expected position under the softmax of each heat map.
 
-    The first number, used as x, is the mean ROW: the network was trained with its heat maps
-    transposed.
+    The first number, used as x, is the mean ROW: the network was trained with transposed heat maps.
+
+    Args:
+        heatmaps: ``(B, N, S, S)``.
+
+    Returns:
+        ``(B, N, 2)`` as shares of S.
     """
     size = heatmaps.shape[-1]
     weights = heatmaps.flatten(2).softmax(dim=2).reshape(heatmaps.shape)

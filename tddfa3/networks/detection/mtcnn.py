@@ -1,6 +1,7 @@
-"""MTCNN: three cascaded networks, from every place and scale of a photo to five points.
+"""MTCNN: three cascaded networks that search a photo at every place and scale.
 
-The same points as the PyPI package ``mtcnn`` 1.0.0, whose weights it uses, without TensorFlow.
+It finds the same points as the PyPI package ``mtcnn`` 1.0.0, whose weights it uses, without
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -21,32 +22,43 @@ from tddfa3.networks.detection.mtcnn_networks import CELL, OUTPUT_SIZE, REFINE_S
 from tddfa3.networks.engine import Network
 
 _PYRAMID_FACTOR = 0.709
-# The package rounds the number of levels to a whole number; at its factor that keeps the levels
-# whose shorter side is at least this long.
+# The package rounds the number of levels; with its pyramid factor this keeps the levels whose
+# shorter side is at least this long.
 _SMALLEST_LEVEL = 0.6 * CELL * _PYRAMID_FACTOR**-1.5
-# Pixels of a pyramid level that go through the proposal network at once.
+# Pixels of a pyramid level per call of the proposal network.
 _STRIP_PIXELS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class MtcnnConfig:
-    """Settings; the defaults are those of the package."""
+    """Settings; the defaults are those of the package.
+
+    Attributes:
+        min_face_size: side in pixels of the smallest face searched for; at least 12. The time is
+            inversely proportional to its square, so a larger value saves time on large photos.
+        proposal_threshold: candidates with a lower score are dropped after the first network.
+        refine_threshold: the same after the second network.
+        output_threshold: the same after the third network.
+        proposal_level_nms: within a pyramid level, the worse of two boxes that overlap more than
+            this is dropped.
+        proposal_nms: the same over all levels.
+        refine_nms: the same after the second network.
+        output_nms: the same after the third network.
+        batch_size: patches per forward pass of the second and third network; bounds the memory.
+
+    Raises:
+        ValueError: If ``min_face_size`` or ``batch_size`` is too small.
+    """
 
     min_face_size: int = 20
-    """Side in pixels of the smallest face looked for; at least 12. Time grows as its inverse
-    square, so that photos of many megapixels gain from a larger one."""
     proposal_threshold: float = 0.6
     refine_threshold: float = 0.7
     output_threshold: float = 0.8
-    """Faces with a lower score are dropped, after each of the three networks."""
     proposal_level_nms: float = 0.5
     proposal_nms: float = 0.7
     refine_nms: float = 0.7
     output_nms: float = 0.7
-    """Of two boxes that overlap more, the better one stays: within a pyramid level, among all
-    levels, and after the second and the third network."""
     batch_size: int = 256
-    """Patches per forward pass of the second and third network; bounds the memory."""
 
     def __post_init__(self) -> None:
         if self.min_face_size < CELL:
@@ -57,7 +69,7 @@ class MtcnnConfig:
 
 @dataclass(frozen=True, slots=True)
 class _Boxes:
-    """Boxes of several images: ``owner`` is each one's image."""
+    """N boxes of several images: ``owner`` (N,) is the image's index, ``xyxy`` (N, 4)."""
 
     owner: NDArray[np.intp]
     xyxy: Array
@@ -67,7 +79,7 @@ class _Boxes:
         return _Boxes(self.owner[chosen], self.xyxy[chosen], self.scores[chosen])
 
     def best(self, threshold: float, relative_to: str = "union") -> NDArray[np.intp]:
-        """Indices of those that survive suppression, image by image."""
+        """Indices of the boxes that remain after suppression within each image."""
         kept = []
         for owner in np.unique(self.owner):
             own = np.flatnonzero(self.owner == owner)
@@ -79,7 +91,7 @@ class _Boxes:
 
 
 class Cascade(NamedTuple):
-    """The parts of :class:`.mtcnn_networks.MtcnnNetworks`, as they are run."""
+    """The three networks of :class:`.mtcnn_networks.MtcnnNetworks`, ready to run."""
 
     pnet: Network
     rnet: Network
@@ -91,6 +103,8 @@ class Mtcnn:
 
     Args:
         networks: the three networks.
+        device: where they run.
+        config: settings; None for the defaults.
     """
 
     name = "mtcnn"
@@ -111,8 +125,8 @@ class Mtcnn:
     def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
         """See :meth:`tddfa3.networks.detection.base.Detector.detect`.
 
-        Boxes are clipped to the photo. Takes 12 bytes per pixel of the largest photo, and more
-        only in bounded pieces.
+        Boxes are clipped to the photo. The memory needed is 12 bytes per pixel of the largest photo
+        plus a bounded amount.
         """
         check_images(images)
         config, networks = self.config, self.networks
@@ -132,6 +146,7 @@ class Mtcnn:
         return _per_image(images, boxes.take(good), points5[good])
 
     def _proposals(self, images: Sequence[NDArray[np.uint8]]) -> _Boxes:
+        """Square candidates of all images, from the proposal network at all scales."""
         found = [_Boxes(np.zeros(0, np.intp), np.zeros((0, 4)), np.zeros(0))]
         for i, image in enumerate(images):
             for xyxy, scores in self._levels(image):
@@ -144,7 +159,7 @@ class Mtcnn:
         return _squared(boxes.take(boxes.best(self.config.proposal_nms)))
 
     def _levels(self, image: NDArray[np.uint8]) -> list[tuple[Array, Array]]:
-        """Boxes in photo pixels and scores, of each level of the photo's pyramid."""
+        """Boxes in photo pixels and scores for each level of the photo's pyramid."""
         height, width = image.shape[:2]
         scales = pyramid_scales(min(height, width), self.config.min_face_size)
         if not scales:
@@ -160,7 +175,7 @@ class Mtcnn:
         return found
 
     def _propose(self, level: Tensor) -> tuple[Array, Array]:
-        """A level ``(h, w, 3)`` -> boxes in its pixels and scores of the cells that pass."""
+        """A level ``(h, w, 3)`` -> boxes in its pixels and scores, of cells above the threshold."""
         strip = max(1, _STRIP_PIXELS // (level.shape[1] * STRIDE))
         regressions, probabilities = propose(self.networks.pnet, level.permute(2, 0, 1), strip)
         rows, columns = torch.nonzero(probabilities > self.config.proposal_threshold, as_tuple=True)
@@ -174,7 +189,7 @@ class Mtcnn:
     def _run(
         self, network: Network, pixels: Sequence[Tensor], boxes: _Boxes, size: int
     ) -> list[Array]:
-        """The network's outputs for every box, the logits turned into face probabilities."""
+        """The network's outputs for every box; the last, its logits, as face probabilities."""
         outputs = []
         for start in range(0, max(1, len(boxes.owner)), self.config.batch_size):
             part = boxes.take(np.arange(len(boxes.owner))[start : start + self.config.batch_size])
@@ -184,7 +199,7 @@ class Mtcnn:
 
 
 def pyramid_scales(shorter_side: int, min_face_size: int) -> list[float]:
-    """Factors of the pyramid's levels; the first makes the smallest face fill one cell."""
+    """Scales of the pyramid's levels; at the first, the smallest face fills one cell."""
     first = CELL / min_face_size
     scales: list[float] = []
     while shorter_side * (scale := first * _PYRAMID_FACTOR ** len(scales)) >= _SMALLEST_LEVEL:
@@ -193,7 +208,7 @@ def pyramid_scales(shorter_side: int, min_face_size: int) -> list[float]:
 
 
 def _patches(pixels: Sequence[Tensor], boxes: _Boxes, size: int, device: torch.device) -> Tensor:
-    """Each box's part of its image, bilinear, ``(N, 3, size, size)`` normalised; 0 outside."""
+    """Each box sampled bilinearly from its image: ``(N, 3, size, size)`` normalised, 0 outside."""
     patches = torch.zeros(len(boxes.owner), size, size, 3, device=device)
     for owner in np.unique(boxes.owner):
         own = torch.from_numpy(np.flatnonzero(boxes.owner == owner)).to(device)
@@ -203,7 +218,7 @@ def _patches(pixels: Sequence[Tensor], boxes: _Boxes, size: int, device: torch.d
 
 
 def _sample(image: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """``(H, W, 3)`` uint8 at boxes ``(N, 4)`` -> ``(N, size, size, 3)`` float32 normalised."""
+    """An image ``(H, W, 3)`` uint8 at boxes ``(N, 4)``: ``(N, size, size, 3)`` normalised."""
     height, width = image.shape[:2]
     y0, y1, row_share, row_inside = _grid(boxes[:, 1], boxes[:, 3], height, size)
     x0, x1, column_share, column_inside = _grid(boxes[:, 0], boxes[:, 2], width, size)
@@ -223,10 +238,14 @@ def _sample(image: Tensor, boxes: Tensor, size: int) -> Tensor:
 def _grid(
     low: Tensor, high: Tensor, length: int, size: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One axis of the sampling: both neighbours, the share of the second, and is it inside."""
+    """One axis of the sampling, each ``(N, size)``.
+
+    Returns:
+        first and second neighbour, the weight of the second, and whether the place is inside.
+    """
     steps = torch.linspace(0, 1, size, dtype=low.dtype, device=low.device)
-    # The package divides by the length and TensorFlow multiplies by length - 1: up to a pixel
-    # short at the far end, and the price of giving the package's points.
+    # The package divides by the length and TensorFlow multiplies by length - 1, which is up to a
+    # pixel short at the far end. Reproduced here to find the same points.
     places = (low[:, None] + (high - low)[:, None] * steps) / length * (length - 1)
     inside = (places >= 0) & (places <= length - 1)
     places = places.clamp(0, length - 1)
@@ -240,7 +259,7 @@ def _squared(boxes: _Boxes) -> _Boxes:
 
 
 def _points_in_image(points: Array, squares: Array) -> Array:
-    """Five x then five y ``(N, 10)``, as shares of the square -> image pixels ``(N, 5, 2)``."""
+    """``(N, 10)``, five x then five y as shares of the square -> image pixels ``(N, 5, 2)``."""
     corner = squares[:, None, :2]
     size = squares[:, None, 2:] - corner + 1
     return points.reshape(-1, 2, 5).transpose(0, 2, 1) * size + corner - 1

@@ -50,20 +50,20 @@ class CascadeNetwork(nn.Module):
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """``(B, 3, H, W)`` normalised RGB -> one tensor per head, the class logits last."""
+        """``(B, 3, H, W)`` normalised RGB -> one tensor per head; the last holds class logits."""
         x = images
         for layer, convolution, prelu in zip(self.layers, self.convs, self.prelus, strict=True):
             x = prelu(convolution(x))
             if layer.pool:
                 x = F.max_pool2d(x, layer.pool, stride=2, ceil_mode=layer.pad_pool)
         if self.fc is not None and self.fc_prelu is not None:
-            # Column by column with channels innermost: the order in which the weights were stored.
+            # The stored weights expect columns first and channels innermost.
             x = self.fc_prelu(self.fc(x.permute(0, 3, 2, 1).flatten(1)))
         return [head(x) for head in self.heads]
 
 
 class MtcnnNetworks(nn.Module):
-    """The proposal, refinement and output network, named as their weights are."""
+    """The proposal, refinement and output network, named like their weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,17 +87,22 @@ class MtcnnNetworks(nn.Module):
         )
 
 
-# The proposal network sees 12x12 pixels per output cell and moves by 2.
 CELL, STRIDE = 12, 2
-# Side in pixels of the patches that the refinement and the output network see.
+"""The proposal network's receptive field per output cell and its stride, in pixels."""
 REFINE_SIZE, OUTPUT_SIZE = 24, 48
+"""Side in pixels of the refinement and the output network's input."""
 
 
 def propose(network: Network, image: Tensor, rows_at_a_time: int) -> tuple[Tensor, Tensor]:
-    """Runs the proposal network over one image ``(3, H, W)``, H and W at least 12, in strips.
+    """Runs the proposal network over one image in strips, which bounds the memory.
 
-    Each strip has the rows that its output cells see, so the result is that of the whole image
-    while the memory is bounded.
+    Each strip contains the receptive field of its output cells, so the result equals that of the
+    whole image.
+
+    Args:
+        network: the proposal network.
+        image: ``(3, H, W)`` normalised RGB, H and W at least 12.
+        rows_at_a_time: rows of output cells per strip.
 
     Returns:
         Regressions ``(4, h, w)`` and face probabilities ``(h, w)``, one per cell.
@@ -106,7 +111,7 @@ def propose(network: Network, image: Tensor, rows_at_a_time: int) -> tuple[Tenso
     regressions, probabilities = [], []
     for first in range(0, cells, rows_at_a_time):
         last = first + rows_at_a_time
-        # The last strip goes on to the border, where the pooling may be cut off.
+        # The last strip extends to the border, where the pooling window may be incomplete.
         end = (last - 1) * STRIDE + CELL if last < cells else image.shape[1]
         strip = image[None, :, first * STRIDE : end]
         regression, logits = network(strip)

@@ -26,18 +26,26 @@ _POINTS5 = (74, 83, 54, 84, 90)
 
 @dataclass(frozen=True, slots=True)
 class RetinaFaceConfig:
-    """Settings; the defaults are upstream's, except that upstream takes one image at a time."""
+    """Settings; the defaults are upstream's, except that upstream takes one image at a time.
+
+    Attributes:
+        size: side of the canvas in pixels, a multiple of 32; the photo's longer side is resized to
+            it, up or down.
+        score_threshold: faces with a lower score are dropped.
+        nms_threshold: the worse of two faces is dropped if the intersection over union of their
+            boxes exceeds this.
+        batch_size: images per forward pass; bounds the memory.
+        face_batch_size: faces per forward pass of the 106-point network.
+
+    Raises:
+        ValueError: If ``size`` is no multiple of 32 or a batch size is below 1.
+    """
 
     size: int = 512
-    """Side of the canvas in pixels: the photo's longer side is resized to it, up or down."""
     score_threshold: float = 0.7
-    """Faces with a lower score are dropped."""
     nms_threshold: float = 0.4
-    """Of two faces whose boxes overlap more (intersection over union), the better one stays."""
     batch_size: int = 8
-    """Images per forward pass; bounds the memory."""
     face_batch_size: int = 32
-    """Faces per forward pass of the 106-point network."""
 
     def __post_init__(self) -> None:
         if self.size < 32 or self.size % 32:
@@ -50,19 +58,26 @@ class RetinaFaceConfig:
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:
-    """A photo resized to fit the canvas, and its place there in canvas pixels."""
+    """A photo resized to fit the canvas.
+
+    Attributes:
+        pixels: (h, w, 3) uint8 RGB, the resized photo.
+        left: its column on the canvas.
+        top: its row on the canvas.
+        scale: photo pixels per canvas pixel.
+    """
 
     pixels: NDArray[np.uint8]
     left: int
     top: int
     scale: float
-    """Photo pixels per canvas pixel."""
 
     @classmethod
     def fit(cls, image: NDArray[np.uint8], size: int) -> Letterbox:
+        """Resizes a photo (H, W, 3) to fit a canvas of ``size`` x ``size`` pixels."""
         height, width = image.shape[:2]
         factor = size / max(height, width)
-        # Half-way cases to the even number, as the library that upstream resizes with.
+        # round() takes halves to the even number, like the library that upstream resizes with.
         fitted = max(1, round(width * factor)), max(1, round(height * factor))
         if fitted != (width, height):
             resized = cv2.resize(image, fitted, interpolation=cv2.INTER_LINEAR)
@@ -70,9 +85,9 @@ class Letterbox:
         return cls(image, (size - fitted[0]) // 2, (size - fitted[1]) // 2, 1 / factor)
 
     def to_photo(self, boxes: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Canvas pixels ``(N, 4)`` -> photo pixels; what is not finite becomes very large or 0."""
-        # Truncated twice, on the canvas and in the photo: the squares that the 106-point network
-        # was trained on came from such boxes.
+        """Boxes ``(N, 4)`` in canvas pixels -> photo pixels; infinity becomes very large, NaN 0."""
+        # Truncated twice, on the canvas and in the photo, because the 106-point network was trained
+        # on squares from such boxes.
         boxes = np.trunc(np.clip(np.nan_to_num(boxes), -1e6, 1e6))
         offset = np.array([self.left, self.top] * 2, dtype=np.float64)
         return np.trunc((boxes - offset) * self.scale).astype(np.int64)
@@ -82,8 +97,10 @@ class RetinaFace:
     """Finds all faces of all images, with 106 points each.
 
     Args:
-        network: ``RetinaFaceNetwork`` for ``config.size``, or what computes the same.
+        network: ``RetinaFaceNetwork``, or a callable that computes the same for ``config.size``.
         landmarks: finds the points in the boxes.
+        device: where the network runs.
+        config: settings; None for the defaults.
     """
 
     name = "retinaface"
@@ -107,8 +124,8 @@ class RetinaFace:
     def detect(self, images: Sequence[NDArray[np.uint8]], which: str = "all") -> list[Detections]:
         """See :meth:`tddfa3.networks.detection.base.Detector.detect`.
 
-        Boxes are whole pixels. Faces whose square lies beside the photo are dropped. With ``which``
-        other than "all" the 106-point network, a sixth of the time, sees one face per image.
+        Boxes are whole pixels. Faces whose square lies outside the photo are dropped. If ``which``
+        is not "all", the 106-point network, a sixth of the time, runs on one face per image.
         """
         check_images(images)
         step = self.config.batch_size
@@ -139,7 +156,7 @@ class RetinaFace:
             _, height, width = pixels.shape
             rows = slice(letterbox.top, letterbox.top + height)
             columns = slice(letterbox.left, letterbox.left + width)
-            # Padded after normalising, so the border is the mean colour and not black.
+            # Padded after normalising, so the border has the mean colour instead of black.
             target[:, rows, columns] = (pixels.to(torch.float32) - mean) / std
         return canvas
 
@@ -153,14 +170,17 @@ class RetinaFace:
         keep = suppress_greedily(boxes, self.config.nms_threshold)
         in_photo = letterbox.to_photo(boxes[keep].astype(np.float64))
         height, width = shape[:2]
-        # Boxes to the right of or below the photo; what else misses it, the landmarks' cut finds.
+        # Drops boxes right of or below the photo; FaceSquare.cut finds all others that miss it.
         inside = (in_photo[:, 0] < width - 1) & (in_photo[:, 1] < height - 1)
         return _Boxes(in_photo[inside], ranked[keep][inside])
 
     def _points(
         self, images: Sequence[NDArray[np.uint8]], candidates: Sequence[_Boxes], which: str
     ) -> list[dict[int, NDArray[np.float64] | None]]:
-        """Per image, the points of the boxes looked at, by their index; None: beside the photo."""
+        """Per image, points (106, 2) by the index of the box; None for faces outside the photo.
+
+        Boxes that are not needed for ``which`` are missing.
+        """
         found: list[dict[int, NDArray[np.float64] | None]] = [{} for _ in images]
         waiting = [boxes.in_order_of(which) for boxes in candidates]
         at_once = None if which == "all" else 1
@@ -176,13 +196,13 @@ class RetinaFace:
 
 @dataclass(frozen=True, slots=True)
 class _Boxes:
-    """Of one image, the best score first."""
+    """Boxes (N, 4) and scores (N,) of one image, best score first."""
 
     boxes: NDArray[np.int64]
     scores: NDArray[np.float32]
 
     def in_order_of(self, which: str) -> list[int]:
-        """Indices, those first that are asked for first."""
+        """Indices in descending order of what ``which`` asks for: size or score."""
         if which != "largest":
             return list(range(len(self.scores)))
         areas = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1)

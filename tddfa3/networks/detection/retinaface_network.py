@@ -1,7 +1,7 @@
 """RetinaFace with a ResNet-50 trunk: Deng et al., RetinaFace (2019).
 
-Module names are those of the published weights. Their third head, five points, is not built:
-the points come from the 106-point network, which is more exact.
+Modules are named as in the published weights. Their third head, for five points, is omitted because
+the 106-point network is more accurate.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from torch.nn import functional as F
 from tddfa3.networks.resnet import ResNet50Trunk
 
 STRIDES = (8, 16, 32)
+"""Pixels per cell, for each of the three levels."""
 ANCHOR_SIZES = ((16, 32), (64, 128), (256, 512))
-# How the box regression is scaled: shifts by the first, logarithms of sizes by the second.
+"""Sides of the anchors in pixels, per level."""
 VARIANCES = (0.1, 0.2)
+"""Scale of the box regression: the first for shifts, the second for logarithms of sizes."""
 _CHANNELS = 256
 
 
@@ -48,7 +50,7 @@ class RetinaFaceNetwork(nn.Module):
 
 
 class FeaturePyramid(nn.Module):
-    """Three trunk levels to equal width, coarse ones added to finer ones."""
+    """Brings three trunk levels to equal width and adds coarse levels to finer ones."""
 
     def __init__(self, channels: tuple[int, int, int]) -> None:
         super().__init__()
@@ -59,6 +61,7 @@ class FeaturePyramid(nn.Module):
         self.merge2 = _convolution(_CHANNELS, _CHANNELS, 3)
 
     def forward(self, levels: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Trunk features, fine to coarse -> 256 channels each at the same resolutions."""
         coarse = self.output3(levels[2])
         middle = self.output2(levels[1])
         middle = self.merge2(middle + F.interpolate(coarse, size=middle.shape[2:]))
@@ -68,7 +71,7 @@ class FeaturePyramid(nn.Module):
 
 
 class ContextModule(nn.Module):
-    """SSH: 3x3, 5x5 and 7x7 context, the larger ones made of chained 3x3 convolutions."""
+    """SSH: 3x3, 5x5 and 7x7 context, the larger ones as chains of 3x3 convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,13 +83,14 @@ class ContextModule(nn.Module):
         self.conv7x7_3 = _convolution(quarter, quarter, 3, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, 256, H, W)`` -> the same shape."""
         shared = self.conv5X5_1(x)
         wide = self.conv7x7_3(self.conv7X7_2(shared))
         return F.relu(torch.cat([self.conv3X3(x), self.conv5X5_2(shared), wide], dim=1))
 
 
 class AnchorHead(nn.Module):
-    """``values`` numbers for each anchor of each cell."""
+    """Predicts ``values`` numbers for each anchor of each cell."""
 
     def __init__(self, values: int) -> None:
         super().__init__()
@@ -94,13 +98,18 @@ class AnchorHead(nn.Module):
         self.conv1x1 = nn.Conv2d(_CHANNELS, len(ANCHOR_SIZES[0]) * values, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, 256, H, W)`` -> ``(B, anchors of the level, values)``."""
         return self.conv1x1(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, self.values)
 
 
 def anchors(size: int) -> Tensor:
-    """``(A, 4)`` float32: centre x, centre y, width, height, as shares of the canvas side.
+    """The anchors of a square canvas, ordered by level, row, column, size.
 
-    Order: level, row, column, size.
+    Args:
+        size: side of the canvas in pixels.
+
+    Returns:
+        ``(A, 4)`` float32: centre x, centre y, width, height, as shares of the side.
     """
     rows = [
         ((column + 0.5) * stride / size, (row + 0.5) * stride / size, side / size, side / size)
@@ -112,7 +121,15 @@ def anchors(size: int) -> Tensor:
 
 
 def decode_boxes(regressions: Tensor, priors: Tensor) -> Tensor:
-    """Regressions ``(N, 4)`` at anchors ``(N, 4)`` -> boxes xyxy ``(N, 4)``, shares of the side."""
+    """Turns box regressions into boxes.
+
+    Args:
+        regressions: ``(N, 4)``, from the network.
+        priors: ``(N, 4)``, their anchors.
+
+    Returns:
+        ``(N, 4)`` xyxy, as shares of the canvas side.
+    """
     centres = priors[:, :2] + regressions[:, :2] * VARIANCES[0] * priors[:, 2:]
     sizes = priors[:, 2:] * torch.exp(regressions[:, 2:] * VARIANCES[1])
     corners = centres - sizes / 2

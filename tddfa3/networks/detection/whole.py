@@ -1,4 +1,4 @@
-"""No detection: every image is a face crop already."""
+"""The detector "none": every image already is a face crop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tddfa3.networks.detection.base import Detections, check_images
 
 
 class WholeImage:
-    """Takes each 224x224 image as one face.
+    """Reports each 224x224 image as one face.
 
-    The face has the whole image for its box, score 1, and NaN for its five points, which says
-    that its crop is :meth:`tddfa3.geometry.crop.CropTransform.identity`.
+    Its box is the whole image, its score 1, and its five points are NaN, which means that the crop
+    is :meth:`tddfa3.geometry.crop.CropTransform.identity`.
     """
 
     name = "none"
@@ -25,7 +25,7 @@ class WholeImage:
         """See :meth:`tddfa3.networks.detection.base.Detector.detect`.
 
         Raises:
-            ValueError: also if an image is not 224x224.
+            ValueError: If an image is not 224x224, or has another shape or dtype.
         """
         check_images(images)
         for i, image in enumerate(images):

@@ -1,7 +1,7 @@
-"""What runs the networks: PyTorch anywhere, onnxruntime on CPUs, behind one interface.
+"""Runs the networks: PyTorch on any device, onnxruntime on CPUs, behind one interface.
 
-A network is a callable from a tensor to a tensor, or to a tuple or list of tensors, as the module
-it comes from returns them. Everything above this package neither knows nor asks which engine runs.
+A network is a callable that takes a tensor and returns a tensor, or a tuple or list of tensors, as
+its module does. Code outside this package does not depend on which engine runs.
 """
 
 from __future__ import annotations
@@ -31,19 +31,18 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 class Engine:
     """How all networks of a process are run.
 
-    Args:
-        name: "onnx": onnxruntime, CPU only, about twice as fast there as PyTorch; "torch";
+    Attributes:
+        name: "onnx" for onnxruntime, CPU only and about twice as fast there as PyTorch; "torch"; or
             "auto": onnx on a CPU where onnxruntime and onnx are installed, else torch.
         device: where PyTorch runs.
-        threads: threads of one network call on the CPU; None: what PyTorch is set to.
+        threads: threads of one network call on the CPU; None for PyTorch's setting.
         precision: "fp32"; on CUDA also "bf16" or "fp16": weights and activations in that type,
-            inputs and outputs still float32. ``python -m benchmarks`` tells what it moves.
-        compiled: through ``torch.compile`` with CUDA graphs; CUDA only, compiles once per
-            batch size.
+            inputs and outputs still float32. ``python -m benchmarks`` measures the effect.
+        compiled: use ``torch.compile`` with CUDA graphs; CUDA only, compiles once per batch size.
 
     Raises:
-        UserError: an unknown name, or a combination that cannot be run.
-        UnavailableError: onnxruntime was asked for and is not installed.
+        UserError: If a name is unknown, or the combination is not supported.
+        UnavailableError: If onnxruntime was asked for and is not installed.
     """
 
     name: str = "auto"
@@ -79,7 +78,7 @@ class Engine:
 
     @property
     def kind(self) -> str:
-        """ "onnx" or "torch": what ``name`` comes to on this machine."""
+        """The engine that ``name`` stands for on this machine, "onnx" or "torch"."""
         if self.name != "auto":
             return self.name
         on_cpu = torch.device(self.device).type == "cpu"
@@ -94,17 +93,21 @@ class Engine:
         *,
         part: str = "",
     ) -> Network:
-        """A network of the bundle, ready to run.
+        """Loads a network of the bundle, ready to run.
 
         Args:
-            architecture: makes the empty module, on the meta device.
-            weights: the bundle's file of weights, without extension.
-            shape: of the float32 input; None where it changes from call to call.
-            part: the module's attribute to run, where it is a set of networks.
+            architecture: constructs the module without weights; called on the meta device.
+            bundle: holds the weights.
+            weights: the bundle's weights file, without extension.
+            shape: of the float32 input; None for axes that vary between calls.
+            part: the attribute of the module to run, if it is a set of networks.
+
+        Returns:
+            a callable from float32 input to the module's outputs.
 
         Raises:
-            AssetError: the bundle has no such weights, or they do not fit.
-            ExportError: onnx was asked for by name, and the network cannot be expressed in it.
+            AssetError: If the bundle has no such weights, or they do not fit.
+            ExportError: If onnx was asked for by name and the network cannot be exported.
         """
 
         def build() -> nn.Module:
@@ -136,5 +139,5 @@ class Engine:
 
 
 def onnx_is_installed() -> bool:
-    """Whether both what runs such networks and what PyTorch needs to write them are there."""
+    """Whether onnxruntime, and onnx, which PyTorch's exporter needs, are installed."""
     return all(importlib.util.find_spec(name) is not None for name in ("onnxruntime", "onnx"))

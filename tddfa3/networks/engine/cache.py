@@ -1,12 +1,13 @@
-"""Exported networks, kept from one process to the next.
+"""A cache of exported networks on disk, shared by processes.
 
-A network is a folder: the graph, as onnxruntime has optimised it for this processor, and its
-weights as they lie in memory. All processes of a machine map the same file of weights, so a second
-one on it needs no memory for them, and none has to arrange them anew when it starts.
+An entry is a folder with the graph, optimised by onnxruntime for this processor, and the weights in
+their memory layout. All processes of a machine map the same weights file, so further processes need
+no extra memory for them, and none has to rearrange them at start.
 
-A folder's name says what it was made from and ends in the digest of what is in it, so one that was
-cut short or damaged is passed over. Folders are moved into place whole: any number of processes may
-look for the same one, make it and keep it at once. Deleting them costs the next start some seconds.
+A folder's name states what it was made from and ends in the digest of its content, so incomplete or
+damaged entries are ignored. Folders are moved into place as a whole, so any number of processes may
+look up, create and store the same entry at once. If the cache is deleted, the next start takes some
+seconds longer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _SOURCES = ("backbones/*.py", "detection/*.py", "engine/*.py", "resnet.py", "wei
 
 
 def folders(bundle: AssetBundle) -> tuple[Path, Path]:
-    """Where exports are looked for and kept: beside the bundle, else in the user's cache."""
+    """The cache's places in order of preference: in the bundle, then in the user's cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return bundle.path / FOLDER, Path(base) / "tddfa3" / FOLDER
 
@@ -47,19 +48,24 @@ def stem(
     shape: Sequence[int | None],
     opset: int,
 ) -> str:
-    """The start of a folder's name: readable, and unique to all that the export depends on.
+    """The first part of a folder's name, unique to everything that the export depends on.
 
     Args:
-        weights_file: of the bundle, without extension.
-        part: which network of that file.
-        shape: of the input; None where it may change.
+        bundle: holds the weights.
+        weights_file: name of the weights file, without extension.
+        part: which network of that file; empty if there is only one.
+        shape: of the input; None for axes that vary.
+        opset: ONNX operator set of the export.
+
+    Returns:
+        ``weights_file``, ``part`` and a digest, joined by hyphens.
     """
     depends_on = [
         bundle.digests[f"{weights_file}.safetensors"],
         list(shape),
         opset,
         torch.__version__,
-        # Of what is installed, as the package itself is imported only where an export is made.
+        # From the metadata, because torchvision is imported only where an export is made.
         metadata.version("torchvision"),
         onnxruntime.__version__,
         _processor(),
@@ -80,7 +86,11 @@ def find(places: Sequence[Path], name: str) -> Path | None:
 
 
 def keep(places: Sequence[Path], name: str, made: Path) -> Path | None:
-    """Copies a folder to the first place that takes it; None where none does."""
+    """Copies the export in ``made`` to the first place that is writable.
+
+    Returns:
+        the folder in the cache; None if no place is writable.
+    """
     final = _folder_name(name, made)
     for place in places:
         temporary = place / f".{name}.{uuid.uuid4().hex}.part"
@@ -94,7 +104,11 @@ def keep(places: Sequence[Path], name: str, made: Path) -> Path | None:
 
 
 def _moved(temporary: Path, final: Path, name: str) -> Path:
-    """``final`` with what is in ``temporary``, whoever put it there first. Raises OSError."""
+    """Moves ``temporary`` to ``final``, unless another process has stored the same there.
+
+    Raises:
+        OSError: If it cannot be moved.
+    """
     with contextlib.suppress(OSError):
         return temporary.rename(final)
     if final.is_dir() and _folder_name(name, final) == final.name:
@@ -107,14 +121,18 @@ def _moved(temporary: Path, final: Path, name: str) -> Path:
 
 
 def _folder_name(name: str, folder: Path) -> str:
-    """Raises OSError where the folder cannot be read."""
+    """The folder's full name: ``name`` and the digest of the content.
+
+    Raises:
+        OSError: If the folder cannot be read.
+    """
     lines = "".join(f"{path.name} {file_sha256(path)}\n" for path in sorted(folder.iterdir()))
     return f"{name}-{hashlib.sha256(lines.encode()).hexdigest()[:_DIGEST_LENGTH]}"
 
 
 @cache
 def _processor() -> str:
-    """What the layout of the weights depends on, and more: the kind of processor."""
+    """The processor's model and features, which determine the layout of the weights."""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         told = {key.strip(): value.strip() for key, _, value in (x.partition(":") for x in lines)}
@@ -125,7 +143,7 @@ def _processor() -> str:
 
 @cache
 def _code_digest() -> str:
-    """Of the code: another architecture, or another way to export it, is another export."""
+    """Digest of the code that defines and exports networks; a change makes new exports."""
     root = Path(__file__).parents[1]
     sources = [path for name in _SOURCES for path in sorted(root.glob(name))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()

@@ -1,6 +1,6 @@
-"""PyTorch networks on CUDA with fewer bits and fewer kernel launches.
+"""PyTorch networks on CUDA in reduced precision or compiled with CUDA graphs.
 
-The layout is channels_last already: :func:`tddfa3.networks.weights.load_network` sees to that.
+:func:`tddfa3.networks.weights.load_network` has already set the memory layout to channels_last.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Data type of each precision."""
 
 
 class TunedNetwork:
@@ -19,8 +20,8 @@ class TunedNetwork:
     Args:
         module: in evaluation mode; its weights are converted in place.
         precision: a key of :data:`DTYPES`.
-        compiled: compile with CUDA graphs, once per batch size: the last batch of a run, which is
-            smaller, is compiled for too.
+        compiled: compile with CUDA graphs, once per batch size, including the smaller last batch of
+            a run.
     """
 
     def __init__(self, module: nn.Module, precision: str, *, compiled: bool) -> None:
@@ -30,12 +31,13 @@ class TunedNetwork:
             self.module = torch.compile(self.module, mode="reduce-overhead", dynamic=False)
 
     def __call__(self, x: Tensor) -> Any:
+        """Runs the module: float32 in, its outputs as float32 out."""
         channels_last = x.to(self.dtype, memory_format=torch.channels_last)
         return _to_float32(self.module(channels_last))
 
 
 def _to_float32(outputs: Any) -> Any:
-    """Copies, too: the outputs of a CUDA graph are overwritten by its next call."""
+    """Copies of the outputs in float32; a CUDA graph overwrites its outputs in the next call."""
     if isinstance(outputs, Tensor):
         return outputs.to(torch.float32, copy=True)
     return type(outputs)(_to_float32(output) for output in outputs)

@@ -1,4 +1,4 @@
-"""From a PyTorch module to the bytes of an ONNX file."""
+"""Exports PyTorch modules to ONNX."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from torch.nn import functional
 from tddfa3.errors import UserError
 
 OPSET = 17
+"""ONNX operator set of the exports."""
 
 
 class ExportError(UserError):
-    """A network that cannot be expressed in ONNX by this version of PyTorch."""
+    """This version of PyTorch cannot export the network to ONNX."""
 
 
 def export(module: nn.Module, example: Tensor, dynamic: Sequence[int], path: Path) -> None:
     """Writes the module as an ONNX model: input "x", outputs in the module's order.
 
-    By tracing: our networks' control flow depends on their structure alone. The newer exporter
-    would need two more packages and takes twice as long.
+    It is traced, which suffices because the networks' control flow depends only on their structure.
+    The newer exporter would need two more packages and twice the time.
 
     Args:
-        module: in evaluation mode; parts of it are replaced in place (see
-            :func:`spell_out`), its results are not changed.
+        module: in evaluation mode; layers are replaced in place by equivalent ones (see
+            :func:`spell_out`).
         example: see :func:`example_input`.
-        dynamic: axes of the input whose length may change.
+        dynamic: axes of the input whose length may vary.
+        path: of the file to write.
 
     Raises:
-        ExportError: PyTorch cannot export it.
+        ExportError: If PyTorch cannot export it.
     """
     spell_out(module)
     try:
@@ -47,7 +49,7 @@ def export(module: nn.Module, example: Tensor, dynamic: Sequence[int], path: Pat
 
 def _trace(module: nn.Module, example: Tensor, dynamic: Sequence[int], path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
-        # Of the exporter's age, and of branches on the network's structure.
+        # Warnings about the exporter's deprecation and about branches on the network's structure.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module,
@@ -61,14 +63,22 @@ def _trace(module: nn.Module, example: Tensor, dynamic: Sequence[int], path: Pat
 
 
 def example_input(shape: Sequence[int | None]) -> Tensor:
-    """An input of the shape, the same in every process: noise around 0 as normalised photos are."""
-    # Not 1, which tracing may take for a constant; wide enough for a network's smallest image.
+    """Random input of a shape, the same in every process.
+
+    Args:
+        shape: None for axes that vary.
+
+    Returns:
+        float32 normal noise.
+    """
+    # Axes that vary get no length of 1, which tracing may take for a constant, and are long enough
+    # for the smallest image of a network.
     lengths = [n or (2 if axis == 0 else 48) for axis, n in enumerate(shape)]
     return torch.randn(lengths, generator=torch.Generator().manual_seed(0))
 
 
 def spell_out(module: nn.Module) -> None:
-    """Replaces below ``module``, in place, what onnxruntime has no fast kernels for."""
+    """Replaces submodules, in place, for which onnxruntime has no fast kernels."""
     for name, child in module.named_children():
         if isinstance(child, nn.PReLU):
             setattr(module, name, PlainPReLU(child.weight.detach()))
@@ -81,7 +91,10 @@ def spell_out(module: nn.Module) -> None:
 class PlainPReLU(nn.Module):
     """PReLU in operations that onnxruntime has fast kernels for.
 
-    Its own PRelu takes three times as long as the rest of the 106-point network.
+    onnxruntime's PRelu takes three times as long as the rest of the 106-point network.
+
+    Attributes:
+        slopes: (C,) slope of each channel for negative values.
     """
 
     slopes: Tensor
@@ -91,15 +104,16 @@ class PlainPReLU(nn.Module):
         self.register_buffer("slopes", slopes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, ...)`` -> the same shape."""
         slopes = self.slopes.reshape(-1, *[1] * (x.ndim - 2))
         return torch.relu(x) * (1 - slopes) + slopes * x
 
 
 class SubsampledConvolution(nn.Module):
-    """A 1x1 convolution with a stride: the pixels that it sees first, then the convolution.
+    """A strided 1x1 convolution as subsampling followed by a convolution without stride.
 
-    onnxruntime runs one with a stride at a third of the speed of one without. Pixels are picked by
-    a pooling over one pixel, which, unlike a slice, keeps the layout that it has chosen for images.
+    onnxruntime runs strided 1x1 convolutions at a third of the speed. The subsampling is a pooling
+    over single pixels, which, unlike a slice, keeps onnxruntime's internal layout of images.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
@@ -108,6 +122,7 @@ class SubsampledConvolution(nn.Module):
         self.stride = convolution.stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` -> what the original convolution returns."""
         picked = functional.max_pool2d(x, kernel_size=1, stride=self.stride)
         return functional.conv2d(picked, self.weight, self.bias)
 
@@ -118,7 +133,7 @@ def _only_subsamples(convolution: nn.Conv2d) -> bool:
 
 
 def outputs_of(call: Callable[[Tensor], object], x: Tensor) -> list[Tensor]:
-    """What a network returns, as a list."""
+    """A network's outputs for ``x`` as a list, whether it returns one tensor or several."""
     with torch.inference_mode():
         outputs = call(x)
     if isinstance(outputs, Tensor):

@@ -18,11 +18,12 @@ from tddfa3.assets.bundle import AssetBundle
 from tddfa3.networks.engine import cache as kept
 from tddfa3.networks.engine.export import OPSET, ExportError, example_input, export, outputs_of
 
-# Of a fresh export against PyTorch, relative to the largest output; the usual is 1e-6 to 2e-5.
+# Largest deviation of a new export from PyTorch, relative to the largest output; 1e-6 to 2e-5 is
+# usual.
 _EXPORT_TOLERANCE = 1e-3
-# Bytes of a network's input at a time: one crop, or one 512x512 canvas. Larger batches take no less
-# time of a CPU (the 106-point network, whose layers then leave the cache, a third more), and memory
-# in proportion: 16 canvases at once take gigabytes.
+# Input bytes per call of a network: one crop, or one 512x512 canvas. On a CPU larger batches are
+# not faster (the 106-point network is a third slower, as its layers no longer fit the cache), and
+# memory grows in proportion: 16 canvases at once take gigabytes.
 _PIECE_BYTES = 2**20
 
 _GRAPH, _WEIGHTS = "network.onnx", "network.weights"
@@ -32,7 +33,7 @@ class OnnxNetwork:
     """An ONNX model with one input, called like the module that it was exported from.
 
     Args:
-        folder: what :func:`prepare` has made; its weights are mapped, not read.
+        folder: made by :func:`prepare`; its weights are memory-mapped.
         threads: threads of one call.
     """
 
@@ -40,19 +41,24 @@ class OnnxNetwork:
         _share_one_arena()
         options = _options()
         options.intra_op_num_threads = threads
-        # It is optimised already, and arranging weights again would copy them.
+        # The graph is already optimised, and rearranging the weights would copy them.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # Idle threads sleep: the cores are shared with decoding, geometry and other actors.
+        # Idle threads sleep, because the cores are shared with decoding, geometry and other actors.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.use_env_allocators", "1")
-        # Memory planned ahead is planned anew for every batch size, and kept.
+        # The memory pattern would be planned and kept for every batch size.
         options.enable_mem_pattern = False
         self._session = _session(folder / _GRAPH, options)
         self.threads = threads
 
     def __call__(self, x: Tensor) -> Any:
-        """float32 on the CPU, any batch from 0; a tensor, or a list of them where there are
-        several outputs.
+        """Runs the network.
+
+        Args:
+            x: float32 on the CPU, with any batch size including 0.
+
+        Returns:
+            a tensor, or a list of tensors if there are several outputs.
         """
         array = x.detach().contiguous().numpy()
         step = max(1, _PIECE_BYTES // max(1, x[0:1].nbytes))
@@ -69,11 +75,11 @@ def _joined(pieces: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def prepare(model: Path, folder: Path) -> None:
-    """Optimises an ONNX file for this processor, as a folder of graph and weights.
+    """Optimises an ONNX file for this processor.
 
     Args:
-        model: as :func:`tddfa3.networks.engine.export.export` writes it.
-        folder: empty.
+        model: written by :func:`tddfa3.networks.engine.export.export`.
+        folder: an empty folder, which gets the graph and the weights.
     """
     options = _options()
     options.intra_op_num_threads = 1
@@ -104,15 +110,21 @@ def load_onnx(
     part: str,
     threads: int,
 ) -> OnnxNetwork:
-    """The network from a kept export, or exported now, tried out and kept.
+    """Loads a network from the cache of exports, or exports it, checks it and stores it there.
 
     Args:
-        build: makes the module with its weights; called only where there is no kept export.
-        threads: of one call.
-        (the others): as of :meth:`tddfa3.networks.engine.Engine.network`.
+        build: makes the module with its weights; called only if there is no export yet.
+        bundle: holds the weights.
+        weights: the bundle's weights file, without extension.
+        shape: of the input; None for axes that vary.
+        part: which network of the file; empty if there is only one.
+        threads: threads of one call.
+
+    Returns:
+        the network, ready to run.
 
     Raises:
-        ExportError: it cannot be exported, or onnxruntime computes something else than PyTorch.
+        ExportError: If it cannot be exported, or onnxruntime's results differ from PyTorch's.
     """
     name = kept.stem(bundle, weights, part, shape, OPSET)
     places = kept.folders(bundle)
@@ -129,16 +141,25 @@ def load_onnx(
         network = OnnxNetwork(made, threads)
         check_equal(expected, outputs_of(network, example), name)
         folder = kept.keep(places, name, made)
-    # The one from the kept folder shares its weights with the processes to come.
+    # Loaded from the cache, its weights are shared with later processes.
     return network if folder is None else OnnxNetwork(folder, threads)
 
 
 def check_equal(expected: Sequence[Tensor], found: Sequence[Tensor], name: str) -> None:
-    """Raises ``ExportError`` unless onnxruntime's outputs are PyTorch's, but for rounding."""
+    """Checks that onnxruntime's outputs agree with PyTorch's up to rounding.
+
+    Args:
+        expected: PyTorch's outputs.
+        found: onnxruntime's outputs.
+        name: of the network, for the message.
+
+    Raises:
+        ExportError: If they differ.
+    """
     for theirs, ours in zip(expected, found, strict=True):
         largest = float(theirs.abs().max())
         difference = float((theirs - ours).abs().max())
-        # Written so that NaN, too, is refused.
+        # Written so that NaN is refused as well.
         if not difference <= _EXPORT_TOLERANCE * largest:
             raise ExportError(
                 f"{name}: onnxruntime {onnxruntime.__version__} differs from PyTorch "
@@ -148,9 +169,9 @@ def check_equal(expected: Sequence[Tensor], found: Sequence[Tensor], name: str) 
 
 @cache
 def _share_one_arena() -> None:
-    """One pool of memory for all networks of the process.
+    """Lets all networks of the process share one memory pool.
 
-    They run one after the other, so the pool is as large as the hungriest needs, and not the sum.
+    They run one after the other, so the pool is as large as the largest needs, not as the sum.
     """
     onnxruntime.create_and_register_allocator(
         onnxruntime.OrtMemoryInfo(
