@@ -1,1 +1,1 @@
-"""Pixels in and out: photographs, resampling, run-length masks."""
+"""Photographs, resampling and run-length encoded masks."""

@@ -1,4 +1,4 @@
-"""A photograph of which fewer pixels were decoded than it has."""
+"""Photographs that may have been decoded at a reduced size."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ Float = TypeVar("Float", np.float32, np.float64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReducedPhoto:
-    """Averages of ``factor`` by ``factor`` pixels, as JPEG decoders give them cheaply.
+    """A photograph decoded at 1/factor of its size, which is cheap for JPEG.
 
-    Pixel i of it lies at ``(i + 0.5) factor - 0.5`` of the photograph (:func:`scale_pixels`).
+    Each pixel is the mean of ``factor`` x ``factor`` pixels of the photograph; pixel i lies at
+    ``(i + 0.5) factor - 0.5`` there (:func:`scale_pixels`).
 
-    Args:
-        pixels: (h, w, 3) uint8 RGB.
-        factor: a power of two; the photograph has exactly ``w factor`` times ``h factor`` pixels.
-        full: gives all of them, (h factor, w factor, 3), for a face that needs them.
+    Attributes:
+        pixels: uint8 (h, w, 3) RGB.
+        factor: a power of two; the photograph has exactly ``w factor`` x ``h factor`` pixels.
+        full: decodes the whole photograph, (h factor, w factor, 3), for a face that needs it.
     """
 
     pixels: NDArray[np.uint8]
@@ -30,41 +31,41 @@ class ReducedPhoto:
 
 
 Photo: TypeAlias = NDArray[np.uint8] | ReducedPhoto
-"""(H, W, 3) uint8 RGB, upright, or fewer pixels of it."""
+"""A photograph, uint8 (H, W, 3) RGB, upright; or one decoded at a reduced size."""
 
 
 def pixels_of(photo: Photo) -> NDArray[np.uint8]:
-    """What was decoded of it."""
+    """The decoded pixels, uint8 (h, w, 3) RGB, maybe of a reduced size."""
     return photo.pixels if isinstance(photo, ReducedPhoto) else photo
 
 
 def factor_of(photo: Photo) -> int:
-    """How many times smaller that is."""
+    """How many times smaller the decoded picture is than the photograph; 1 for a full one."""
     return photo.factor if isinstance(photo, ReducedPhoto) else 1
 
 
 def size_of(photo: Photo) -> tuple[int, int]:
-    """(width, height) of the photograph itself."""
+    """Width and height of the photograph at its full size, in pixels."""
     height, width = pixels_of(photo).shape[:2]
     return width * factor_of(photo), height * factor_of(photo)
 
 
 def all_of(photo: Photo) -> NDArray[np.uint8]:
-    """All its pixels; raises whatever ``full`` does."""
+    """The photograph at its full size, uint8 (H, W, 3) RGB; raises what ``full`` raises."""
     return photo.full() if isinstance(photo, ReducedPhoto) else photo
 
 
 def scale_pixels(points: NDArray[Float], factor: float) -> NDArray[Float]:
-    """Where points lie once their picture is scaled.
+    """Converts pixel coordinates to those of a scaled picture.
 
-    A whole number is the centre of a pixel, so a picture begins at -0.5, and that edge stays.
+    Whole numbers are pixel centres, so a picture's edge is at -0.5 before and after scaling.
 
     Args:
-        points: float32 or float64, any shape, pixels.
-        factor: size of the scaled picture, of the given one.
+        points: float32 or float64, any shape, in pixels.
+        factor: size of the scaled picture relative to the given one.
 
     Returns:
-        pixels of the scaled picture, of the same type.
+        pixels of the scaled picture, of the same shape and dtype.
     """
     half = points.dtype.type(0.5)
     return (points + half) * points.dtype.type(factor) - half

@@ -1,6 +1,6 @@
-"""Rasterizers: one protocol, nvdiffrast's, with two implementations.
+"""Rasterizers: one interface, modelled on nvdiffrast's, with implementations for CPU and CUDA.
 
-Everything above a rasterizer is the same on CPU and GPU; only what draws differs.
+Code that uses a rasterizer is the same for both.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from tddfa3.errors import UnavailableError, UserError
 from tddfa3.rasterize.cpu import CpuRasterizer
 
 CHOICES = ("auto", "nvdiffrast", "cpu")
+"""What :func:`build_rasterizer` takes."""
 
 
 class Rasterizer(Protocol):
-    """Draws triangle meshes by OpenGL's rules (see ``cpu.py``), row 0 at the bottom, y_clip = -1.
+    """Draws triangle meshes by OpenGL's rules (see :mod:`.cpu`); row 0 is y_clip = -1, the bottom.
 
     Tensors may be on any device; results are on the device of ``pos`` (of ``rast`` for
     ``interpolate``). Nothing is differentiable.
@@ -25,11 +26,11 @@ class Rasterizer(Protocol):
 
     @property
     def name(self) -> str:
-        """ "cpu" or "nvdiffrast"."""
+        """The implementation, "cpu" or "nvdiffrast"."""
 
     @property
     def device(self) -> torch.device:
-        """Where it draws."""
+        """The device that it draws on."""
 
     def rasterize(
         self,
@@ -38,15 +39,24 @@ class Rasterizer(Protocol):
         resolution: tuple[int, int],
         ranges: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Draw meshes.
+        """Draws meshes.
 
-        Instanced mode: pos (B,V,4) float32 clip space, all triangles into each of B images. Range
-        mode: pos (N,4) and ranges (R,2) int32 on the CPU, rows (first triangle, count), one of R
-        images per row. tri (T,3) int32, T <= 2**24; resolution (H,W).
+        Without ``ranges`` (instanced mode) all triangles are drawn into each of B images; with them
+        (range mode) each row selects the triangles of one of R images.
 
-        Returns (B or R,H,W,4) float32: (u, v, z/w, triangle id + 1), all 0 where nothing is drawn.
-        u and v are the perspective-correct barycentrics of the triangle's vertices 0 and 1.
-        ValueError for wrong shapes or dtypes, indices out of bounds, NaN or infinite positions.
+        Args:
+            pos: clip-space positions, float32 (B, V, 4); (N, 4) in range mode.
+            tri: int32 (T, 3), T at most 2**24.
+            resolution: (H, W) in pixels.
+            ranges: int32 (R, 2) on the CPU, rows (first triangle, count).
+
+        Returns:
+            float32 (B or R, H, W, 4): u, v, z/w, triangle id + 1; all 0 where nothing is drawn. u
+            and v are the perspective-correct barycentrics of the triangle's vertices 0 and 1.
+
+        Raises:
+            ValueError: If a shape or dtype differs, an index is out of bounds, or a position is
+                not finite.
         """
 
     def coverage(
@@ -56,30 +66,58 @@ class Rasterizer(Protocol):
         ranges: torch.Tensor,
         resolution: tuple[int, int],
     ) -> torch.Tensor:
-        """Which pixels each group of triangles covers when it is drawn alone.
+        """Finds the pixels that each group of triangles covers when drawn alone.
 
-        pos (B,V,4) float32, tri (T,3) int32, ranges (P,2) int32 on the CPU, rows (first triangle,
-        count). Returns (B,P,H,W) bool: what ``rasterize`` would draw of each group.
+        Args:
+            pos: clip-space positions, float32 (B, V, 4).
+            tri: int32 (T, 3).
+            ranges: int32 (P, 2) on the CPU, rows (first triangle, count), one per group.
+            resolution: (H, W) in pixels.
+
+        Returns:
+            bool (B, P, H, W): where :meth:`rasterize` would draw the group.
+
+        Raises:
+            ValueError: As :meth:`rasterize`.
         """
 
     def interpolate(
         self, attr: torch.Tensor, rast: torch.Tensor, tri: torch.Tensor
     ) -> torch.Tensor:
-        """Vertex attributes at the pixels of a picture that ``rasterize`` drew.
+        """Interpolates vertex attributes at the pixels that :meth:`rasterize` drew.
 
-        attr float32 (B,V,C), or (1,V,C) for all images alike, or (N,C) for range mode; rast
-        (B,H,W,4); tri (T,3) int32. Returns (B,H,W,C) float32, 0 where nothing is drawn.
+        Args:
+            attr: float32 (B, V, C), or (1, V, C) to use the same for all images, or (N, C) in range
+                mode.
+            rast: float32 (B, H, W, 4), from :meth:`rasterize`.
+            tri: int32 (T, 3), as given to :meth:`rasterize`.
+
+        Returns:
+            float32 (B, H, W, C), 0 where nothing is drawn.
+
+        Raises:
+            ValueError: If a shape or dtype differs, or an index is out of bounds.
         """
 
 
 def build_rasterizer(
     choice: str, device: torch.device | str, threads: int | None = None
 ) -> Rasterizer:
-    """The rasterizer for tensors on ``device``.
+    """Chooses the rasterizer for tensors on ``device``.
 
-    "cpu" draws on the CPU (copying there and back for a CUDA device) with ``threads`` threads;
-    "nvdiffrast" draws on the CUDA device, UnavailableError where it can't; "auto" takes nvdiffrast
-    where it works on the device, else the CPU, with a warning if the device is a CUDA one.
+    Args:
+        choice: "cpu" draws on the CPU, copying from and to a CUDA device; "nvdiffrast" draws on the
+            CUDA device; "auto" takes nvdiffrast if it works on the device, else the CPU, with a
+            warning if the device is a CUDA one.
+        device: where the tensors are.
+        threads: of the CPU rasterizer; None for PyTorch's setting.
+
+    Returns:
+        the rasterizer.
+
+    Raises:
+        UserError: If ``choice`` is unknown.
+        UnavailableError: If nvdiffrast was asked for and does not work.
     """
     device = torch.device(device)
     if choice not in CHOICES:

@@ -1,17 +1,26 @@
-"""What every rasterizer asks of its arguments."""
+"""Checks of the arguments, shared by all rasterizers."""
 
 from __future__ import annotations
 
 import torch
 
-# float32 holds the integers up to here exactly, and triangle id + 1 is written as float32.
 MAX_TRIANGLES = 1 << 24
-# Well inside the guard band of the CPU kernels.
+"""Triangle id + 1 is written as float32, which holds integers exactly up to here."""
 MAX_RESOLUTION = 1 << 15
+"""Largest height or width in pixels; well inside the guard band of the CPU kernels."""
 
 
 def check_mesh(pos: torch.Tensor, tri: torch.Tensor, ranges: torch.Tensor | None) -> None:
-    """ValueError unless the mesh is (B,V,4) or (N,4) with ranges, tri (T,3) int32, in bounds."""
+    """Checks a mesh.
+
+    Args:
+        pos: must be float32 (B, V, 4), or (N, 4) with ranges.
+        tri: as for :func:`check_triangles`.
+        ranges: as for :func:`check_ranges`, or None.
+
+    Raises:
+        ValueError: If a shape or dtype differs, or an index is out of bounds.
+    """
     if ranges is None and (pos.ndim != 3 or pos.shape[-1] != 4):
         raise ValueError(f"pos must be (B,V,4), or (N,4) with ranges; got {tuple(pos.shape)}")
     if ranges is not None and (pos.ndim != 2 or pos.shape[-1] != 4):
@@ -24,7 +33,11 @@ def check_mesh(pos: torch.Tensor, tri: torch.Tensor, ranges: torch.Tensor | None
 
 
 def check_triangles(tri: torch.Tensor, vertices: int) -> None:
-    """ValueError unless tri is (T,3) int32 and every index is a vertex."""
+    """Checks that ``tri`` is int32 (T, 3) and every index below ``vertices``.
+
+    Raises:
+        ValueError: Otherwise.
+    """
     if tri.ndim != 2 or tri.shape[1] != 3 or tri.dtype != torch.int32:
         raise ValueError(f"tri must be (T,3) int32; got {tuple(tri.shape)} {tri.dtype}")
     if tri.shape[0] > MAX_TRIANGLES:
@@ -39,7 +52,11 @@ def check_triangles(tri: torch.Tensor, vertices: int) -> None:
 
 
 def check_ranges(ranges: torch.Tensor, triangles: int) -> None:
-    """ValueError unless ranges is (R,2) int32 (first, count) on the CPU, within the triangles."""
+    """Checks that ``ranges`` is int32 (R, 2) on the CPU, rows (first, count) within the triangles.
+
+    Raises:
+        ValueError: Otherwise.
+    """
     if ranges.ndim != 2 or ranges.shape[1] != 2 or ranges.dtype != torch.int32:
         raise ValueError(f"ranges must be (R,2) int32; got {tuple(ranges.shape)} {ranges.dtype}")
     if ranges.device.type != "cpu":
@@ -54,7 +71,11 @@ def check_ranges(ranges: torch.Tensor, triangles: int) -> None:
 
 
 def check_resolution(resolution: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) as ints; ValueError unless both are in 1..MAX_RESOLUTION."""
+    """Returns (height, width) as ints.
+
+    Raises:
+        ValueError: Unless both are in 1..MAX_RESOLUTION.
+    """
     if len(resolution) != 2:
         raise ValueError(f"resolution must be (height, width); got {resolution}")
     height, width = int(resolution[0]), int(resolution[1])
@@ -64,7 +85,16 @@ def check_resolution(resolution: tuple[int, int]) -> tuple[int, int]:
 
 
 def check_attributes(attr: torch.Tensor, rast: torch.Tensor, tri: torch.Tensor) -> None:
-    """ValueError unless attr is (B,V,C), (1,V,C) or (V,C) float32 and fits rast (B,H,W,4)."""
+    """Checks the arguments of an interpolation.
+
+    Args:
+        attr: must be float32 (B, V, C), (1, V, C) or (V, C).
+        rast: must be float32 (B, H, W, 4), with triangle ids of ``tri``.
+        tri: as for :func:`check_triangles`.
+
+    Raises:
+        ValueError: If a shape or dtype differs, or an index is out of bounds.
+    """
     if rast.ndim != 4 or rast.shape[-1] != 4 or rast.dtype != torch.float32:
         raise ValueError(f"rast must be (B,H,W,4) float32; got {tuple(rast.shape)} {rast.dtype}")
     if attr.ndim not in (2, 3) or attr.dtype != torch.float32:
@@ -79,11 +109,12 @@ def check_attributes(attr: torch.Tensor, rast: torch.Tensor, tri: torch.Tensor) 
 
 
 def non_finite_index(pos: torch.Tensor) -> int | None:
-    """The first index of the leading dimension with a NaN or infinite value, or None."""
+    """The first index along the leading dimension with a NaN or infinite value, or None."""
     bad = ~torch.isfinite(pos).flatten(1).all(dim=1)
     return int(bad.nonzero()[0]) if bool(bad.any()) else None
 
 
 def non_finite_message(index: int, instanced: bool) -> str:
+    """The error message for what :func:`non_finite_index` found."""
     what = "batch index" if instanced else "vertex"
     return f"pos has a NaN or infinite coordinate at {what} {index}"

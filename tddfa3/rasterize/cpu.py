@@ -1,17 +1,18 @@
 """Rasterizer for the CPU: a z-buffer with OpenGL's rules, compiled by numba.
 
-Rules, those of OpenGL and so of nvdiffrast:
+The rules are those of OpenGL, which nvdiffrast follows as well:
 
-- clip space in, view volume -w <= x, y, z <= w; triangles that cross the near or far plane, or go
-  behind the eye (w <= 0), are clipped, not dropped; both windings are drawn;
-- vertices snap to 1/4096 pixel (OpenGL asks for 1/16 or finer, nvdiffrast takes 1/16), samples are
+- positions are in clip space with the view volume -w <= x, y, z <= w; triangles that cross the near
+  or far plane, or extend behind the eye (w <= 0), are clipped rather than dropped; both windings
+  are drawn;
+- vertices snap to 1/4096 pixel (OpenGL requires 1/16 or finer, nvdiffrast uses 1/16), samples are
   taken at pixel centres, and a point on an edge belongs to exactly one of the triangles that share
   it;
 - (u, v) are perspective-correct barycentrics of a triangle's vertices 0 and 1;
 - at equal depth (as float32) the triangle that comes first in ``tri`` stays (GL_LESS).
 
-Unlike nvdiffrast, which evaluates barycentrics at the vertices as given, they are evaluated at the
-snapped vertices, as OpenGL does: (u, v) differ by what 1/8192 pixel makes.
+Barycentrics are evaluated at the snapped vertices, as in OpenGL; nvdiffrast evaluates them at the
+original vertices. (u, v) therefore differ by the effect of up to 1/8192 pixel.
 """
 
 from __future__ import annotations
@@ -27,18 +28,26 @@ from tddfa3.rasterize.interpolation import interpolate_kernel
 
 
 class CpuRasterizer:
-    """Draws on the CPU, whatever device the tensors are on: results go back to that device.
+    """Draws on the CPU and returns results on the device of the arguments.
 
-    ``threads`` share a batch; a single image is drawn by one thread. They are threads of this
-    object, not numba's, so that two rasterizers can draw at the same time and a process that forks
-    is safe.
+    The images of a batch are shared out among threads; a single image is drawn by one thread. The
+    threads belong to this object rather than to numba, so that two rasterizers can draw at the same
+    time and forking is safe.
+
+    Args:
+        threads: most threads at a time; None for PyTorch's setting.
+
+    Attributes:
+        threads: most threads at a time.
+
+    Raises:
+        ValueError: If ``threads`` is below 1.
     """
 
     name = "cpu"
     device = torch.device("cpu")
 
     def __init__(self, threads: int | None = None) -> None:
-        """``threads``: at most so many at once; default what torch uses."""
         self.threads = torch.get_num_threads() if threads is None else int(threads)
         if self.threads < 1:
             raise ValueError(f"threads must be at least 1; got {threads}")
@@ -57,7 +66,7 @@ class CpuRasterizer:
         vertices, triangles = _numpy(pos), _numpy(tri)
         if ranges is None:
             whole = np.array([[0, len(triangles)]], np.int32)
-            out = np.empty((len(vertices), 1, height, width, 4), np.float32)
+            out = np.empty((len(vertices), 1, height, width, 4), np.float32)  # (B, 1, H, W, 4)
             self._share(
                 len(vertices),
                 lambda part: _finite(
@@ -66,7 +75,7 @@ class CpuRasterizer:
             )
             return torch.from_numpy(out[:, 0]).to(pos.device)
         spans = _numpy(ranges)
-        out = np.empty((1, len(spans), height, width, 4), np.float32)
+        out = np.empty((1, len(spans), height, width, 4), np.float32)  # (1, R, H, W, 4)
         bad = arguments.non_finite_index(pos)
         if bad is not None:
             raise ValueError(arguments.non_finite_message(bad, instanced=False))
@@ -88,7 +97,7 @@ class CpuRasterizer:
         arguments.check_ranges(ranges, tri.shape[0])
         height, width = arguments.check_resolution(resolution)
         vertices, triangles, spans = _numpy(pos), _numpy(tri), _numpy(ranges)
-        out = np.empty((len(vertices), len(spans), height, width), np.bool_)
+        out = np.empty((len(vertices), len(spans), height, width), np.bool_)  # (B, P, H, W)
         self._share(
             len(vertices),
             lambda part: _finite(
@@ -105,7 +114,7 @@ class CpuRasterizer:
         values, picture, triangles = _numpy(attr), _numpy(rast), _numpy(tri)
         if values.ndim == 2:
             values = values[None]
-        out = np.empty((*picture.shape[:3], values.shape[2]), np.float32)
+        out = np.empty((*picture.shape[:3], values.shape[2]), np.float32)  # (B, H, W, C)
 
         def fill(part: slice) -> None:
             own = values if len(values) == 1 else values[part]
@@ -115,7 +124,7 @@ class CpuRasterizer:
         return torch.from_numpy(out).to(rast.device)
 
     def _share(self, count: int, work: Callable[[slice], object]) -> None:
-        """Call ``work`` with slices that together are range(count), on this object's threads."""
+        """Calls ``work`` with slices that partition range(count), on this object's threads."""
         parts = min(self.threads, count)
         if self._pool is None or parts < 2:
             work(slice(0, count))
@@ -123,7 +132,7 @@ class CpuRasterizer:
         cuts = [slice(count * i // parts, count * (i + 1) // parts) for i in range(parts)]
         running = [self._pool.submit(work, part) for part in cuts]
         wait(running)
-        # In batch order, so that of several errors the one of the lowest index is raised.
+        # In batch order, so that the error of the lowest index is raised.
         for done in running:
             done.result()
 
@@ -133,5 +142,6 @@ def _numpy(tensor: torch.Tensor) -> np.ndarray:
 
 
 def _finite(bad: int, part: slice) -> None:
+    """Raises ``ValueError`` if a kernel found a bad batch index, ``bad`` >= 0 within ``part``."""
     if bad >= 0:
         raise ValueError(arguments.non_finite_message(part.start + bad, instanced=True))

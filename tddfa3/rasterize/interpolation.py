@@ -10,7 +10,14 @@ from numba import njit
 def interpolate_kernel(
     attr: np.ndarray, rast: np.ndarray, tri: np.ndarray, out: np.ndarray
 ) -> None:
-    """attr (B or 1,V,C) f32, rast (B,H,W,4) f32 -> out (B,H,W,C) f32; 0 where nothing is drawn."""
+    """Writes interpolated attributes into ``out``, 0 where nothing is drawn.
+
+    Args:
+        attr: float32 (B, V, C) or (1, V, C).
+        rast: float32 (B, H, W, 4).
+        tri: int32 (T, 3).
+        out: float32 (B, H, W, C).
+    """
     count, height, width, channels = out.shape
     for i in range(count):
         values = attr[i % attr.shape[0]]

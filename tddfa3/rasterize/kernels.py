@@ -1,12 +1,12 @@
 """The arithmetic of the CPU rasterizer, compiled by numba.
 
-Everything stands in one file because numba's on-disk cache notices a change only in the file of the
-function that is called, not in the files of the functions it calls.
+Everything is in one file because numba's on-disk cache detects changes only in the file of the
+called function, not in the files of the functions that it calls.
 
-Notation. A *screen coordinate* is an integer: pixels times 4096 (12 sub-pixel bits), so edge
-functions are exact and two triangles agree about the edge they share. OpenGL asks for at least 4
-bits and hardware keeps 8; with 12 the pictures are in practice those of unrounded vertices. Row 0
-is the bottom, clip-space y = -1.
+A *screen coordinate* is an integer: pixels times 4096 (12 sub-pixel bits), so that edge functions
+are exact and two triangles agree about the edge they share. OpenGL requires at least 4 bits and
+hardware has 8; with 12, pictures are practically those of unrounded vertices. Row 0 is the bottom,
+clip-space y = -1.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ SUBPIXEL_BITS = 12
 SUBPIXELS = 1 << SUBPIXEL_BITS
 HALF_PIXEL = SUBPIXELS // 2
 
-# Vertices further out than this many pixels are clipped. Screen coordinates then stay below 2**29
-# in magnitude, and the products in an edge function below 2**61: int64 can't overflow.
 GUARD_PIXELS = 1 << 16
+"""Vertices further out than this many pixels are clipped. Screen coordinates then stay below 2**29
+in magnitude, and the products in an edge function below 2**61: int64 can't overflow."""
 SCREEN_LIMIT = 1 << 29
+"""Largest magnitude of a screen coordinate."""
 
-# Only keeps 1/w finite: a vertex this close to w = 0 is never inside near and far as well, except
-# the point (0, 0, 0, 0), which has no place on the screen.
 W_MIN = 1e-30
+"""Keeps 1/w finite. No vertex this close to w = 0 is also between near and far, except the point
+(0, 0, 0, 0), which has no place on the screen."""
 
-# A triangle cut by seven planes has at most ten corners.
 CLIP_PLANES = 7
 MAX_CORNERS = 3 + CLIP_PLANES
+"""Most corners of a triangle cut by all clip planes."""
 
-# Screen coordinates (x, y) of a corner, int32. numba computes sums and products of them in int64.
 Corner = tuple[int, int]
+"""Screen coordinates (x, y) of a corner, int32; numba computes their sums and products in int64."""
 
 _kernel = njit(cache=True, nogil=True, fastmath=False, error_model="numpy")
-# The small functions below must vanish into their callers: the mesh has many more triangles than
-# pixels, and a call per triangle would cost as much as its work.
+# The small functions below must be inlined: the mesh has many more triangles than pixels, and a
+# call per triangle would cost as much as its work.
 _inlined = njit(cache=True, nogil=True, fastmath=False, error_model="numpy", inline="always")
 
 
@@ -62,9 +63,9 @@ def plane_distance(plane: int, x: float, y: float, z: float, w: float, guard: fl
 
 @_kernel
 def put_on_plane(plane: int, corner: np.ndarray, guard: float) -> None:
-    """Make a point that was found on a clip plane lie on it exactly.
+    """Moves a computed intersection with a clip plane exactly onto the plane, in place.
 
-    Far out, the coordinate across the plane is a small difference of huge numbers.
+    Far out, the coordinate across the plane is a small difference of huge numbers and so imprecise.
     """
     if plane == 1 or plane == 2:
         corner[2] = -corner[3] if plane == 1 else corner[3]
@@ -76,7 +77,7 @@ def put_on_plane(plane: int, corner: np.ndarray, guard: float) -> None:
 
 @_kernel
 def to_screen(clip: float, w: float, size: int) -> int:
-    """Clip coordinate -> integer screen coordinate, rounded half up."""
+    """Clip coordinate -> integer screen coordinate, rounded half up; ``size`` is in pixels."""
     position = (clip / w * 0.5 + 0.5) * size * SUBPIXELS
     # Only points around (0, 0, 0, 0) can be far out here; a float this large has no int64.
     return math.floor(min(max(position, -SCREEN_LIMIT), SCREEN_LIMIT) + 0.5)
@@ -97,10 +98,18 @@ def project_vertices(
     depth_and_w: np.ndarray,
     outside: np.ndarray,
 ) -> bool:
-    """Project clip-space vertices (V,4); returns False when a coordinate is NaN or infinite.
+    """Projects clip-space vertices.
 
-    Writes screen (V,2) int32; depth_and_w (V,2) f64 = (z/w, 1/w); outside (V,) uint8, bit i set
-    when the vertex is outside clip plane i (the other two are then left unset).
+    Args:
+        pos: float32 (V, 4).
+        height: of the picture in pixels.
+        width: of the picture in pixels.
+        screen: output, int32 (V, 2) screen coordinates; not set for vertices that are outside.
+        depth_and_w: output, float64 (V, 2) z/w and 1/w; not set for vertices that are outside.
+        outside: output, uint8 (V,), bit i set if the vertex is outside clip plane i.
+
+    Returns:
+        False if a coordinate is NaN or infinite.
     """
     guard = guard_band(height, width)
     for i in range(pos.shape[0]):
@@ -147,12 +156,15 @@ def double_area(a: Corner, b: Corner, c: Corner) -> int:
 
 @_inlined
 def edge(p: Corner, q: Corner, winding: int, x: int, y: int) -> tuple[int, int, int, int]:
-    """Edge function from p to q: its value at the centre of pixel (x, y), steps, and bias.
+    """Edge function from p to q at the centre of pixel (x, y).
 
-    A pixel centre is inside a triangle when the values of its three edges are >= 0. The bias, which
-    the value includes, is the fill rule: 0 when the edge owns the points on it, else -1. An edge
-    owns them when the inside lies to its right or, if it is horizontal, below it (seen with row 0
-    at the bottom: the top-left rule). So of the two triangles on either side exactly one owns them.
+    A pixel centre is inside a triangle if the values of its three edges are >= 0. The bias, which
+    the value includes, implements the fill rule: 0 if the edge owns the points on it, else -1. An
+    edge owns them if the inside lies to its right or, for a horizontal edge, below it (with row 0
+    at the bottom: the top-left rule), so exactly one of the two adjacent triangles owns them.
+
+    Returns:
+        the value, its steps to the next pixel in x and in y, and the bias.
     """
     dx, dy = (p[1] - q[1]) * winding, (q[0] - p[0]) * winding
     bias = 0 if dx > 0 or (dx == 0 and dy < 0) else -1
@@ -174,10 +186,10 @@ def fill_triangle(
     z_buffer: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Draw one triangle, of either winding, where it is nearer than what is there.
+    """Draws one triangle of either winding where it passes the depth test.
 
-    ``us`` and ``vs`` are the barycentrics to write at its three corners: (1,0,0) and (0,1,0)
-    unless it is a piece of a clipped triangle.
+    ``us`` and ``vs`` are the barycentrics at its three corners: (1, 0, 0) and (0, 1, 0), except for
+    a piece of a clipped triangle.
     """
     height, width = z_buffer.shape
     x0, x1 = pixel_span(a[0], b[0], c[0], width)
@@ -219,7 +231,7 @@ def fill_triangle(
 
 @_kernel
 def cover_triangle(a: Corner, b: Corner, c: Corner, covered: np.ndarray) -> None:
-    """Mark the pixels that ``fill_triangle`` would draw in an empty picture."""
+    """Marks the pixels that :func:`fill_triangle` would draw in an empty picture."""
     height, width = covered.shape
     x0, x1 = pixel_span(a[0], b[0], c[0], width)
     y0, y1 = pixel_span(a[1], b[1], c[1], height)
@@ -247,10 +259,13 @@ def cover_triangle(a: Corner, b: Corner, c: Corner, covered: np.ndarray) -> None
 def clip_triangle(
     pos: np.ndarray, vertices: np.ndarray, planes: int, guard: float, polygon: np.ndarray
 ) -> int:
-    """Cut a triangle by the clip planes in ``planes`` (bits), Sutherland-Hodgman.
+    """Clips a triangle by the planes whose bits are set in ``planes`` (Sutherland-Hodgman).
 
-    Writes the corners of the convex polygon that is left into ``polygon`` (MAX_CORNERS, 6): clip
-    x, y, z, w and the barycentrics of the triangle's vertices 0 and 1. Returns their number.
+    The corners of the remaining convex polygon are written into ``polygon`` (MAX_CORNERS, 6): clip
+    x, y, z, w and the barycentrics of the triangle's vertices 0 and 1.
+
+    Returns:
+        the number of corners.
     """
     cut = np.empty_like(polygon)
     count = 3
@@ -298,10 +313,13 @@ def clip_to_screen(
     polygon: np.ndarray,
     corners: np.ndarray,
 ) -> tuple[int, int]:
-    """Clip a triangle and snap what is left: (number of corners, winding).
+    """Clips a triangle and snaps the remaining polygon to screen coordinates.
 
-    The polygon is drawn as a fan from its corner 0. Snapping can turn a sliver of the fan over:
-    pieces of the other winding are to be left out, they lie under their neighbours.
+    The polygon is drawn as a fan from its corner 0. Snapping can flip a sliver of the fan; pieces
+    of the other winding must be skipped, since their neighbours cover them.
+
+    Returns:
+        number of corners, and the polygon's winding.
     """
     count = clip_triangle(pos, vertices, planes, guard_band(height, width), polygon)
     for k in range(count):
@@ -323,7 +341,7 @@ def fill_polygon(
     z_buffer: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Draw what ``clip_to_screen`` has left of a triangle."""
+    """Draws the polygon that :func:`clip_to_screen` made of a triangle."""
     first, p = corner(corners, 0), polygon
     w0 = 1.0 / p[0, 3]
     for k in range(1, count - 1):
@@ -349,7 +367,7 @@ def draw_triangles(
     z_buffer: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Clear the picture and draw triangles first..stop-1 of projected vertices into it."""
+    """Clears the picture and draws triangles first..stop-1 of projected vertices into it."""
     height, width = z_buffer.shape
     polygon, corners = np.empty((MAX_CORNERS, 6)), np.empty((MAX_CORNERS, 2), np.int32)
     z_buffer[:] = np.inf
@@ -385,7 +403,7 @@ def cover_triangles(
     outside: np.ndarray,
     covered: np.ndarray,
 ) -> None:
-    """Like ``draw_triangles``, but only marks the pixels that any of the triangles covers."""
+    """Like :func:`draw_triangles`, but only marks the pixels that any of the triangles covers."""
     height, width = covered.shape
     polygon, corners = np.empty((MAX_CORNERS, 6)), np.empty((MAX_CORNERS, 2), np.int32)
     covered[:] = False
@@ -404,9 +422,16 @@ def cover_triangles(
 
 @_kernel
 def render(pos: np.ndarray, tri: np.ndarray, ranges: np.ndarray, out: np.ndarray) -> int:
-    """pos (B,V,4) f32, tri (T,3) i32, ranges (R,2) i32 (first, count) -> out (B,R,H,W,4) f32.
+    """Draws every range of triangles of every mesh.
 
-    Returns the first batch index with a vertex that is not finite, else -1.
+    Args:
+        pos: float32 (B, V, 4) clip space.
+        tri: int32 (T, 3).
+        ranges: int32 (R, 2), rows (first, count).
+        out: output, float32 (B, R, H, W, 4).
+
+    Returns:
+        the first batch index with a vertex that is not finite, else -1.
     """
     count, _, height, width, _ = out.shape
     vertices = pos.shape[1]
@@ -426,7 +451,7 @@ def render(pos: np.ndarray, tri: np.ndarray, ranges: np.ndarray, out: np.ndarray
 
 @_kernel
 def render_coverage(pos: np.ndarray, tri: np.ndarray, ranges: np.ndarray, out: np.ndarray) -> int:
-    """Like ``render``, but out (B,R,H,W) bool: is the pixel covered by any triangle."""
+    """Like :func:`render`, but ``out``, bool (B, R, H, W), says where any triangle covers."""
     count, _, height, width = out.shape
     vertices = pos.shape[1]
     screen = np.empty((vertices, 2), np.int32)

@@ -1,7 +1,7 @@
-"""Rasterizer for CUDA: NVIDIA's nvdiffrast behind the same protocol as the CPU one.
+"""Rasterizer for CUDA: NVIDIA's nvdiffrast behind the same interface as the CPU one.
 
-nvdiffrast is optional. It is not on PyPI, is compiled when it is installed, and its licence (Nvidia
-Source Code License) allows non-commercial use only; nothing here imports it unless asked.
+nvdiffrast is optional. It is not on PyPI, is compiled at installation, and its licence (Nvidia
+Source Code License) allows non-commercial use only; it is imported only when asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,17 @@ _INSTALL = (
 
 
 def open_nvdiffrast(device: torch.device) -> NvdiffrastRasterizer:
-    """The CUDA rasterizer, or UnavailableError saying what is missing and the way out."""
+    """Opens the CUDA rasterizer.
+
+    Args:
+        device: a CUDA device; without an index, the current one.
+
+    Returns:
+        the rasterizer.
+
+    Raises:
+        UnavailableError: If something is missing; the message says what, and the way out.
+    """
     if device.type != "cuda":
         raise UnavailableError(
             f"nvdiffrast draws on CUDA devices only, not on {device}; {_WAY_OUT}"
@@ -36,7 +46,11 @@ def open_nvdiffrast(device: torch.device) -> NvdiffrastRasterizer:
 
 
 def import_nvdiffrast() -> ModuleType:
-    """The module nvdiffrast.torch, or UnavailableError."""
+    """Imports and returns the module ``nvdiffrast.torch``.
+
+    Raises:
+        UnavailableError: If it cannot be imported.
+    """
     try:
         import nvdiffrast.torch as library
     except ImportError as error:
@@ -47,12 +61,19 @@ def import_nvdiffrast() -> ModuleType:
 
 
 class NvdiffrastRasterizer:
-    """nvdiffrast on one CUDA device. Its context is made once; one thread at a time may draw."""
+    """Draws with nvdiffrast on one CUDA device; not thread-safe, as it has a single context.
+
+    Args:
+        library: the module ``nvdiffrast.torch``.
+        device: the CUDA device.
+
+    Raises:
+        UnavailableError: If nvdiffrast cannot use the device.
+    """
 
     name = "nvdiffrast"
 
     def __init__(self, library: Any, device: torch.device) -> None:
-        """``library``: the module nvdiffrast.torch. UnavailableError if it can't use the device."""
         self.device = device
         self._library = library
         try:
@@ -94,8 +115,8 @@ class NvdiffrastRasterizer:
     ) -> torch.Tensor:
         """See ``Rasterizer.coverage``.
 
-        One instanced call per group rather than one call in range mode, which would need the
-        triangles once per image and float32 pictures of all groups at once.
+        It makes one instanced call per group. A single call in range mode would need the triangles
+        once per image, and float32 pictures of all groups at the same time.
         """
         arguments.check_mesh(pos, tri, None)
         arguments.check_ranges(ranges, tri.shape[0])
@@ -118,7 +139,7 @@ class NvdiffrastRasterizer:
         return out.to(rast.device)
 
     def _own(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor on this device, contiguous and aligned to the 16 bytes CUDA reads at once."""
+        """The tensor on this device, contiguous and aligned to 16 bytes, as CUDA loads need."""
         tensor = tensor.detach().to(self.device).contiguous()
         return tensor.clone() if tensor.data_ptr() % 16 else tensor
 

@@ -71,8 +71,8 @@ class FaceSquare:
         if not 0 < self.side <= MAX_RELATIVE_SIDE * max(height, width):
             return None
         right, bottom = self.x + self.side, self.y + self.side
-        # Every edge and border is truncated separately, so the crop can be a pixel off square, while
-        # points are mapped back by the exact square, as in upstream's code.
+        # Every edge and border is truncated separately, so the crop can be a pixel off square, but
+        # points are mapped back by the exact square: that is how upstream runs the network.
         x0, y0 = int(max(0.0, self.x)), int(max(0.0, self.y))
         x1, y1 = int(min(float(width), right)), int(min(float(height), bottom))
         if x1 <= x0 or y1 <= y0:
