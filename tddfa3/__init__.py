@@ -1,11 +1,11 @@
 """tddfa3: 3D face labels (coefficients, landmarks, segmentation, meshes) from photographs.
 
-The library turns a batch of decoded images into faces; it does no file or network input beyond
-loading its assets. The programs that read and write datasets are in ``jobs``.
+The library turns a batch of decoded images into faces; apart from loading its assets it reads no
+files and uses no network. The programs that read and write datasets are in ``jobs``.
 
     from tddfa3 import AssetBundle, FaceLabeler, Outputs
 
-These are imported when they are first asked for, so that ``import tddfa3`` costs nothing.
+These are imported on first access, so that ``import tddfa3`` is quick.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-"""The only place where it stands; pyproject.toml and the manifests of runs take it from here."""
+"""The single definition of the version; pyproject.toml and the manifests of runs read it here."""
 
 __all__ = ["AssetBundle", "FaceLabeler", "Outputs"]
 

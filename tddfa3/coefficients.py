@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    # Whoever needs the sizes and no tensors, as a job's driver, does without PyTorch.
+    # A job's driver needs the sizes but no tensors, and so does not import PyTorch.
     from torch import Tensor
 
 
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 class CoefficientSizes:
     """How many coefficients of each kind there are.
 
+    Attributes:
+        id: identity: weights of the identity basis, in standard deviations.
+        exp: expression.
+        alb: albedo.
+        angle: pitch, yaw, roll in radians (signs: :func:`tddfa3.geometry.camera.euler_degrees`).
+        sh: spherical harmonics lighting: nine coefficients of red, nine of green, nine of blue.
+        trans: translation in model units, added after the rotation.
+
     Raises:
-        ValueError: a size below 1.
+        ValueError: If a size is below 1.
     """
 
     id: int
-    """Identity: weights of the identity basis, in standard deviations."""
     exp: int
-    """Expression."""
     alb: int
-    """Albedo."""
     angle: ClassVar[int] = 3
-    """Pitch, yaw, roll in radians (signs: :func:`tddfa3.geometry.camera.euler_degrees`)."""
     sh: ClassVar[int] = 27
-    """Spherical harmonics lighting: nine bands of red, nine of green, nine of blue."""
     trans: ClassVar[int] = 3
-    """Translation in model units, added after the rotation."""
 
     def __post_init__(self) -> None:
         for name in ("id", "exp", "alb"):
@@ -50,7 +52,7 @@ class CoefficientSizes:
         return sum(self.as_dict().values())
 
     def slices(self) -> dict[str, slice]:
-        """Name to the place in a row, in the order of a row."""
+        """Name to its slice of a row, in the order of a row."""
         places, start = {}, 0
         for name, size in self.as_dict().items():
             places[name] = slice(start, start + size)
@@ -59,7 +61,7 @@ class CoefficientSizes:
 
 
 class Coefficients(NamedTuple):
-    """A batch of coefficients by name; each a float tensor (B, k)."""
+    """A batch of coefficients by name, each float (B, k); see :class:`CoefficientSizes`."""
 
     id: Tensor
     exp: Tensor
@@ -70,16 +72,17 @@ class Coefficients(NamedTuple):
 
 
 def split(alpha: Tensor, sizes: CoefficientSizes) -> Coefficients:
-    """Name the columns of a backbone's output.
+    """Splits a backbone's output into named coefficients.
 
     Args:
         alpha: float (B, ``sizes.total``); B may be 0.
+        sizes: of the bundle.
 
     Returns:
         views of ``alpha``, each (B, k).
 
     Raises:
-        ValueError: a wrong width, or a value that is not finite.
+        ValueError: If the width differs, or a value is not finite.
     """
     if alpha.ndim != 2 or alpha.shape[1] != sizes.total:
         raise ValueError(
@@ -93,10 +96,16 @@ def split(alpha: Tensor, sizes: CoefficientSizes) -> Coefficients:
 
 
 def join(coefficients: Coefficients) -> Tensor:
-    """The inverse of :func:`split`: (B, total).
+    """The inverse of :func:`split`.
+
+    Args:
+        coefficients: each (B, k).
+
+    Returns:
+        (B, total).
 
     Raises:
-        ValueError: a part that is not (B, k) with one B.
+        ValueError: If the parts are not all (B, k) with the same B.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Names and sizes that everything agrees on. Imports nothing, so that programs start fast."""
+"""Names and sizes used throughout. Imports nothing, so that programs start fast."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ CROP_SIZE = 224
 FOCAL = 1015.0
 """Focal length of the crop's camera in crop pixels: a field of view of 12.6 degrees."""
 CENTRE = 112.0
-"""Where its axis meets the crop, in crop pixels from either edge."""
+"""Principal point of the crop's camera, in crop pixels from either edge."""
 CAMERA_DISTANCE = 10.0
-"""From the camera to the origin of the model frame, in model units."""
+"""Distance of the camera from the origin of the model frame, in model units."""
 
 LANDMARK_COUNTS = {"68": 68, "106": 106, "134": 134}
 """Points of the landmark sets that are fixed vertices of a face model."""
 
 LANDMARK_SETS = ("68", "106", "106_2d", "134")
-"""106_2d is 106 with the contour where a photograph shows it; the others are fixed vertices."""
+"""106_2d is 106 with its contour on the visible silhouette; the others are fixed vertices."""
 
 PART_NAMES = (
     "right_eye",
@@ -28,4 +28,4 @@ PART_NAMES = (
     "down_lip",
     "skin",
 )
-"""3DDFA-V3's parts in their order; "right" is the subject's. A bundle names its own."""
+"""3DDFA-V3's parts in order; "right" is the subject's. Every bundle states its own names."""

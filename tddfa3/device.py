@@ -1,4 +1,4 @@
-"""Which device computes, and pixels onto it."""
+"""Chooses the device and moves pixels to it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from tddfa3.errors import UnavailableError, UserError
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes CUDA where it is.
+    """Turns a device's name into a device.
+
+    Args:
+        name: "auto" for CUDA if available, else the CPU; "cpu" or "cuda[:i]".
+
+    Returns:
+        the device.
 
     Raises:
-        UserError: not a device that is supported, or one that is not there.
+        UserError: If the name is not a supported device.
+        UnavailableError: If CUDA was asked for and is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -33,6 +40,6 @@ def choose_device(name: str) -> torch.device:
 
 
 def crops_to_tensor(crops: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 (B, 224, 224, 3) to float32 (B, 3, 224, 224) 0..1 on the device."""
+    """Converts crops, uint8 (B, 224, 224, 3), to float32 (B, 3, 224, 224) 0..1 on the device."""
     tensor = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2)
     return tensor.contiguous().to(torch.float32) / 255.0

@@ -1,12 +1,12 @@
-"""Errors a person can act on.
+"""Errors that a user can act on.
 
-A program prints their text in one line and exits with code 2, without a traceback. Arrays of a
-wrong shape or value raise ``ValueError`` instead: that is a mistake in the calling code.
+Programs print their text in one line and exit with code 2, without a traceback. Arrays of a wrong
+shape or value raise ``ValueError`` instead, as they are mistakes in the calling code.
 """
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used; the message names it and the way out."""
+    """The user's input cannot be used; the message names it and the way out."""
 
 
 class AssetError(UserError):
@@ -14,4 +14,4 @@ class AssetError(UserError):
 
 
 class UnavailableError(UserError):
-    """An optional package or device that was asked for is not there."""
+    """An optional package or device that was asked for is not available."""

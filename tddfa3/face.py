@@ -1,4 +1,4 @@
-"""The record of one labelled face: what the friendly door of the library returns."""
+"""The record of one labelled face, as :class:`~tddfa3.labeler.FaceLabeler` returns it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,13 @@ QUALITY_LANDMARKS = ("68", "106_2d")
 
 @dataclass(slots=True)
 class Candidate:
-    """A detected face on its way to the networks."""
+    """A detected face that is to be labelled; see :class:`Face` for the attributes not listed.
+
+    Attributes:
+        image: index of its photograph in the call.
+    """
 
     image: int
-    """Index of its photograph in the call."""
     face_index: int
     box: Floats
     score: float
@@ -48,71 +51,80 @@ class Candidate:
 
     @property
     def area(self) -> float:
-        """Of the box, in square image pixels."""
+        """Area of the box in square image pixels."""
         x0, y0, x1, y1 = self.box
         return float((x1 - x0) * (y1 - y0))
 
 
 @dataclass(slots=True)
 class Face:
-    """One face of one photograph. Everything is NumPy; nothing refers to the networks.
+    """One face of one photograph. All arrays are NumPy's; nothing refers to the networks.
 
     Frames: *image pixels* are the photograph after EXIF rotation, x right, y down; *crop pixels*
     are the 224 crop, x right, y down (``docs/geometry.md``).
+
+    Attributes:
+        face_index: rank by detector score within the photograph, from 0.
+        n_faces: number of faces that the detector found in the photograph, labelled or not. When
+            all faces are examined, those without a crop are not counted; when only one was asked
+            for, only that one is examined.
+        box: float32 (4,) x0, y0, x1, y1 in image pixels.
+        score: the detector's score, 0..1.
+        points5: float32 (5, 2) viewer's left eye, right eye, nose tip, left and right mouth corner,
+            image pixels; None if the photograph was given as a ready crop.
+        points106: float32 (106, 2) the detector's own 106 points in image pixels (RetinaFace), else
+            None.
+        crop: maps between image pixels and crop pixels.
+        coefficients: id, exp, alb, angle (pitch, yaw, roll in radians), sh, trans; float32 (k,).
+        camera: K, R, t of the photograph's own camera, OpenCV axes.
+        yaw: degrees; see :func:`tddfa3.geometry.camera.euler_degrees` for the signs.
+        pitch: degrees.
+        roll: degrees.
+        landmarks: set name ("68", "106", "106_2d", "134") to float32 (N, 2) image pixels.
+        landmarks_crop: the same in crop pixels.
+        landmarks_visible: set name to bool (N,), whether the landmark's vertex is visible.
+        quality_points: distance of the detector's points from the projected landmarks, in units of
+            :func:`tddfa3.geometry.quality.face_size`; small is good. None where undefined.
+        quality_points106: the same over the detector's 106 points (RetinaFace), the strongest
+            signal.
+        quality_visible: share of the mesh's vertices that are visible, 0..1.
+        quality_coverage: share of the crop that the mesh covers, 0..1.
+        seg: uint8 (224, 224), bit i set where part i lies, ignoring occlusion.
+        seg_visible: uint8 (224, 224), 0 for the background, 1..8 for the visible part; where parts
+            overlap, the later one wins.
+        masks_rle: part name to COCO RLE of the visible part on the photograph.
+        meshes: "pca" and "extracted", in the frame that was asked for.
+        textures: "pca" and "extracted": UV maps, uint8 (S, S, 3) RGB. The extracted one shows the
+            photograph where the face is visible, blended into the fill of ``Outputs.blend``.
+        renders: "face" and "shape": uint8 (224, 224, 3) RGB; "depth": float32 (224, 224, 1) in
+            model units; "normals": float32 (224, 224, 3). All 0 outside the face.
     """
 
     face_index: int
-    """Rank by detector score within the photograph, 0 first."""
     n_faces: int
-    """Faces that the detector found in the photograph, labelled or not. Those that have no crop are
-    left out where all are looked at; with only one asked for, it alone is looked at."""
     box: Floats
-    """(4,) x0, y0, x1, y1 in image pixels."""
     score: float
-    """The detector's score, 0..1."""
     points5: Floats | None
-    """(5, 2) viewer's left eye, right eye, nose tip, left and right mouth corner, image pixels;
-    None where the photograph was given as a ready crop."""
     points106: Floats | None
-    """(106, 2) the detector's own 106 points in image pixels (RetinaFace path), else None."""
     crop: CropTransform
-    """Between image pixels and crop pixels."""
     coefficients: dict[str, Floats]
-    """id, exp, alb, angle (pitch, yaw, roll in rad), sh, trans; each (k,)."""
     camera: ImageCamera
-    """K, R, t of the photograph's own camera, OpenCV axes."""
     yaw: float
-    """Degrees; see :func:`tddfa3.geometry.camera.euler_degrees` for the signs."""
     pitch: float
     roll: float
     landmarks: dict[str, Floats]
-    """Set name ("68", "106", "106_2d", "134") to (N, 2) image pixels."""
     landmarks_crop: dict[str, Floats]
-    """The same in crop pixels."""
     landmarks_visible: dict[str, NDArray[np.bool_]]
-    """(N,) whether the landmark's vertex is visible."""
     quality_points: float | None
-    """Detector points against projected landmarks, in inter-ocular distances; small is good."""
     quality_points106: float | None
-    """The same over the detector's 106 points (RetinaFace path), the strongest signal."""
     quality_visible: float
-    """Share of the mesh's vertices that are visible, 0..1."""
     quality_coverage: float
-    """Share of the crop that the mesh covers, 0..1."""
     seg: Bytes | None = None
-    """(224, 224) bit i set where part i lies, occlusion ignored."""
     seg_visible: Bytes | None = None
-    """(224, 224) 0 background, 1..8 the visible part; a later part wins."""
     masks_rle: dict[str, Rle] | None = None
-    """Part name to COCO RLE of the visible part on the photograph."""
     meshes: dict[str, FaceMesh] = field(default_factory=dict)
-    """"pca" and "extracted", in the frame that was asked for."""
     textures: dict[str, Bytes] = field(default_factory=dict)
-    """"pca" and "extracted": (S, S, 3) RGB UV maps; the extracted one is the photograph's where
-    the face is visible, blended into the PCA texture where it is not."""
     renders: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-    """"face" and "shape": uint8 (224, 224, 3) RGB; "depth": float32 (224, 224, 1) model units;
-    "normals": float32 (224, 224, 3). All 0 outside the face."""
 
 
 def faces_from_batch(
@@ -123,15 +135,18 @@ def faces_from_batch(
     part_names: Sequence[str],
     outputs: Outputs,
 ) -> list[Face]:
-    """One record per face of a batch, each taken back to its photograph.
+    """Makes one record per face of a batch, mapping results back to the photographs.
 
     Args:
         batch: B labelled crops.
         candidates: the B detections they came from, in the same order.
-        model: for the triangles of meshes.
-        uv: float32 (V, 2) texture coordinates, for textured meshes.
+        model: provides the triangles of meshes.
+        uv: float32 (V, 2) texture coordinates of meshes.
         part_names: of the bundle, for RLE.
         outputs: what was computed.
+
+    Returns:
+        the B records, in the order of the batch.
     """
     arrays = _BatchArrays(batch)
     return [
@@ -241,12 +256,15 @@ def _mesh(
 def visible_parts_rle(
     labels: Bytes, crop: CropTransform, part_names: Sequence[str]
 ) -> dict[str, Rle]:
-    """COCO RLE of each visible part on the photograph.
+    """Encodes each visible part as COCO RLE on the photograph.
 
     Args:
-        labels: uint8 (224, 224), 0 background, 1.. the part.
-        crop: the way back to the photograph.
+        labels: uint8 (224, 224), 0 for the background, else part + 1.
+        crop: where the crop lies in the photograph.
         part_names: of labels 1, 2, ...
+
+    Returns:
+        part name to RLE of the photograph's size.
     """
     on_image = crop.labels_to_image(labels)
     return dict(zip(part_names, encode_label_map(on_image, len(part_names)), strict=True))

@@ -1,6 +1,6 @@
-"""FaceGeometry: all that follows from a face's coefficients. No detector and no backbone.
+"""FaceGeometry: everything that is computed from a face's coefficients, without networks.
 
-coefficients -> vertices -> rasterized once -> {visible vertices, parts, landmarks, renders} ->
+coefficients -> vertices -> one rasterization -> {visible vertices, parts, landmarks, renders} ->
 texture -> back to the photograph.
 """
 
@@ -27,17 +27,17 @@ from tddfa3.rasterize import build_rasterizer
 
 
 class FaceGeometry:
-    """Meshes, landmarks, masks, textures and renders from coefficients.
+    """Computes meshes, landmarks, masks, textures and renders from coefficients.
 
     Args:
         data: the 3DMM.
         outputs: what to compute.
-        device: where.
+        device: where to compute.
         rasterizer: "auto", "nvdiffrast" or "cpu".
-        threads: of the rasterizer on a CPU; None: PyTorch's setting.
+        threads: of the rasterizer on a CPU; None for PyTorch's setting.
 
     Raises:
-        UserError: an unknown rasterizer, or one that is not there.
+        UserError: If the rasterizer is unknown or not available.
     """
 
     def __init__(
@@ -66,21 +66,34 @@ class FaceGeometry:
 
     @torch.inference_mode()
     def label_coefficients(self, alpha: Tensor, crops: Tensor | None = None) -> FaceBatch:
-        """All that follows from the coefficients.
+        """Computes all outputs from the coefficients.
 
         Args:
-            alpha: float32 (B, total), as a backbone gives them.
+            alpha: float32 (B, total), a backbone's output.
             crops: float32 (B, 3, 224, 224) RGB 0..1; needed for extracted textures only.
 
+        Returns:
+            the labelled batch.
+
         Raises:
-            ValueError: a wrong width, a value that is not finite, crops missing where needed.
+            ValueError: If the width differs, a value is not finite, or crops are missing that are
+                needed.
         """
         return self.complete(self.rasterize(alpha), crops)
 
     def rasterize(self, alpha: Tensor) -> FaceBatch:
-        """The first half of :meth:`label_coefficients`: vertices, drawn once, and which are seen.
+        """The first half of :meth:`label_coefficients`: vertices, rasterization, visibility.
 
-        Light has no part in it, so it may still be changed before :meth:`complete`.
+        It does not depend on light and albedo, which may still be changed before :meth:`complete`.
+
+        Args:
+            alpha: float32 (B, total).
+
+        Returns:
+            a batch for :meth:`complete`.
+
+        Raises:
+            ValueError: If the width differs, or a value is not finite.
         """
         geometry = self.model(split(alpha, self.sizes))
         triangles, size = self.model.triangles, (CROP_SIZE, CROP_SIZE)
@@ -89,10 +102,21 @@ class FaceGeometry:
         return FaceBatch(alpha, geometry, raster, visible)
 
     def complete(self, batch: FaceBatch, crops: Tensor | None) -> FaceBatch:
-        """The second half: the batch with everything that was asked for."""
+        """The second half of :meth:`label_coefficients`: fills in all outputs.
+
+        Args:
+            batch: from :meth:`rasterize`; it is changed in place.
+            crops: float32 (B, 3, 224, 224) RGB 0..1; needed for extracted textures only.
+
+        Returns:
+            ``batch``.
+
+        Raises:
+            ValueError: If crops are missing that are needed.
+        """
         wanted, triangles = self.outputs, self.model.triangles
         geometry, raster, visible = batch.geometry, batch.raster, batch.visible
-        # The quality signals compare with these two sets, whether or not they are asked for.
+        # The quality signals need two of the sets, whether or not they are asked for.
         for name in dict.fromkeys((*wanted.landmarks, *QUALITY_LANDMARKS)):
             index = self.landmark_index.indices(name, geometry)
             batch.landmarks[name] = to_crop_pixels(gather(geometry.points, index))
@@ -111,17 +135,21 @@ class FaceGeometry:
         return batch
 
     def faces(self, batch: FaceBatch, candidates: Sequence[Candidate]) -> list[Face]:
-        """One record per face of the batch, taken back to its photograph.
+        """Makes one record per face of the batch, mapping results back to the photographs.
 
         Args:
+            batch: B labelled crops.
             candidates: where the B faces were found, in the order of the batch.
+
+        Returns:
+            the B records, in the same order.
         """
         return faces_from_batch(
             batch, candidates, self.model, self.uv, self.part_names, self.outputs
         )
 
     def _texture(self, mapper: TextureMapper, batch: FaceBatch, crops: Tensor | None) -> None:
-        """UV maps as uint8: as floats, those of a batch would be the largest tensors of all."""
+        """Adds textures as uint8 maps; float maps would be the largest tensors of a batch."""
         wanted, pca = self.outputs, batch.colors["pca"]
         if "pca" in wanted.textures:
             batch.textures["pca"] = mapper.uv_map(pca, dtype=torch.uint8)

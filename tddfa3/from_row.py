@@ -1,7 +1,7 @@
-"""Faces again from the numbers of their rows: meshes, landmarks, masks, renders; no networks.
+"""Recomputes faces from their rows, without networks: meshes, landmarks, masks, renders.
 
-Shape, pose, albedo and light are functions of the coefficients, so a row holds all that a mesh is
-made of; only a texture taken from the photograph needs the photograph again.
+Shape, pose, albedo and light are functions of the coefficients, which a row contains. Only textures
+extracted from the photograph need the photograph again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class FaceNumbers:
-    """What a row holds of a face, as far as the rest follows from it.
+    """The columns of a row that a face can be recomputed from.
 
-    coefficients: float32 (n,), id | exp | alb | angle | sh | trans.
-    crop: between the photograph and the 224 crop.
-    box: float32 (4,) x0, y0, x1, y1 in image pixels; zeros where the row has none.
-    points5, points106: the detector's, float32 (5, 2) and (106, 2) image pixels, or None; the
-        quality signals are distances to them.
+    Attributes:
+        coefficients: float32 (n,), id | exp | alb | angle | sh | trans.
+        crop: maps between the photograph and the 224 crop.
+        face_index: rank by score within the photograph.
+        n_faces: faces found in the photograph.
+        box: float32 (4,) x0, y0, x1, y1 in image pixels, or None.
+        score: the detector's score; NaN if unknown.
+        points5: the detector's points for the quality signals, float32 (5, 2) image pixels, or
+            None.
+        points106: the same, float32 (106, 2), or None.
     """
 
     coefficients: Floats
@@ -49,12 +54,17 @@ class FaceNumbers:
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> FaceNumbers:
-        """From a row of the labels, whatever read it: columns ``coef_*``, ``crop_params``, and,
-        where they are there, ``face_index``, ``n_faces``, ``box``, ``score``, ``points5``,
-        ``points106``.
+        """Takes the numbers from a row of the labels, whichever library read it.
+
+        Args:
+            row: with the columns ``coef_*`` and ``crop_params``; ``face_index``, ``n_faces``,
+                ``box``, ``score``, ``points5`` and ``points106`` are optional.
+
+        Returns:
+            the face's numbers.
 
         Raises:
-            ValueError: naming the column that is missing, null or not finite.
+            ValueError: Naming the column, if one is missing, null or not finite.
         """
         parts = [_numbers(row, f"coef_{name}") for name in Coefficients._fields]
         score = row.get("score")
@@ -71,15 +81,18 @@ class FaceNumbers:
 
 
 class FaceRebuilder:
-    """Makes the records of the labeler from rows.
+    """Makes the labeler's records from rows.
 
     Args:
-        bundle: the assets the rows were labelled with (compare the digests).
+        bundle: the assets that the rows were labelled with (compare the digests).
         outputs: what to compute.
-        device, rasterizer, batch, threads: as for :class:`~tddfa3.labeler.FaceLabeler`.
+        device: "auto", "cpu" or "cuda[:i]".
+        rasterizer: "auto", "nvdiffrast" or "cpu".
+        batch: faces at a time; bounds the memory.
+        threads: of the rasterizer on a CPU; None for PyTorch's setting.
 
     Raises:
-        UserError: as the labeler.
+        UserError: If a choice is unknown or a device is not available.
     """
 
     def __init__(
@@ -105,21 +118,26 @@ class FaceRebuilder:
 
     @property
     def part_names(self) -> tuple[str, ...]:
+        """Names of the face model's parts, in the order of the masks."""
         return self._geometry.part_names
 
     @torch.inference_mode()
     def __call__(
         self, faces: Sequence[FaceNumbers], images: Sequence[Picture] | None = None
     ) -> list[Face]:
-        """One record per face, in order.
+        """Recomputes faces.
 
         Args:
+            faces: the numbers of each face.
             images: the photograph of each face, uint8 (h0, w0, 3) RGB, upright; needed for
                 extracted textures only.
 
+        Returns:
+            one record per face, in order.
+
         Raises:
-            ValueError: coefficients of another number than the bundle's, a photograph of another
-                size than the row says, or one that is missing where it is needed.
+            ValueError: If the number of coefficients differs from the bundle's, a photograph's size
+                differs from the row's, or a photograph that is needed is missing.
         """
         if images is not None and len(images) != len(faces):
             raise ValueError(f"{len(faces)} faces need as many images, not {len(images)}")

@@ -1,14 +1,17 @@
-"""FaceLabeler: photographs in, labelled faces out. A face's way, in one screen:
+"""FaceLabeler: photographs in, labelled faces out.
 
-detect -> five points -> crop -> coefficients (-> refined by the points) -> geometry -> rasterize
-once (-> light solved) -> {visible vertices, parts, landmarks, renders} -> texture -> back to the
-photograph.
+The steps for a face are:
 
-What finds a face is here; what follows from its coefficients is
+detect -> five points -> crop -> coefficients (-> refined by the points) -> geometry -> one
+rasterization (-> light solved) -> {visible vertices, parts, landmarks, renders} -> texture -> back
+to the photograph.
+
+This module covers the steps up to the coefficients; the rest is in
 :class:`~tddfa3.face_geometry.FaceGeometry`.
 
-Two doors: :meth:`FaceLabeler.__call__` takes and gives NumPy, images of any size mixed in one call;
-:meth:`FaceLabeler.label_crops` takes a batch of ready crops and gives tensors.
+There are two entry points: :meth:`FaceLabeler.__call__` takes and returns NumPy arrays, with images
+of any size mixed in one call; :meth:`FaceLabeler.label_crops` takes a batch of ready crops and
+returns tensors.
 """
 
 from __future__ import annotations
@@ -39,32 +42,33 @@ from tddfa3.networks.engine import Engine
 from tddfa3.outputs import Outputs
 
 FACE_CHOICES = ("best", "largest", "all")
+"""Which faces of a photograph can be asked for."""
 
 
 class FaceLabeler:
     """Labels faces with the networks and the 3DMM of one bundle.
 
     Args:
-        bundle: where networks and 3DMM come from.
+        bundle: provides the networks and the 3DMM.
         detector: one of ``bundle.detectors``; "auto" for its first; "none" for ready 224 crops.
         backbone: one of ``bundle.backbones``; "auto" for its first.
         device: "auto", "cpu" or "cuda[:i]".
         faces: "best" score, "largest" box, or "all".
-        outputs: what to compute.
+        outputs: what to compute; None for the defaults.
         rasterizer: "auto", "nvdiffrast" or "cpu".
-        engine: what runs the networks: "auto", "torch" or "onnx".
+        engine: runs the networks: "auto", "torch" or "onnx".
         precision: "fp32"; on CUDA also "bf16" or "fp16".
-        compiled: networks through ``torch.compile`` and CUDA graphs; CUDA only.
-        refine: "points" moves pose and leading shape coefficients so that the landmarks lie
+        compiled: run the networks with ``torch.compile`` and CUDA graphs; CUDA only.
+        refine: "points" adjusts pose and leading shape coefficients so that the landmarks lie
             nearer to the detector's five points (:mod:`tddfa3.geometry.refine`), "none" does not,
-            "auto" is what the bundle declares, where there are points.
+            "auto" does what the bundle declares, if there are points.
         lighting: "network" predicts light and skin colour, "solve" fits them to the crop
-            (:mod:`tddfa3.geometry.lighting`), "auto" is what the bundle declares.
-        batch: faces through the networks and the rasterizer at a time; bounds the memory.
-        threads: threads of the networks and the rasterizer on a CPU; None: PyTorch's setting.
+            (:mod:`tddfa3.geometry.lighting`), "auto" does what the bundle declares.
+        batch: faces per batch of the networks and the rasterizer; bounds the memory.
+        threads: threads of the networks and the rasterizer on a CPU; None for PyTorch's setting.
 
     Raises:
-        UserError: an unknown choice, an asset that the bundle lacks, a device that is not there.
+        UserError: If a choice is unknown, the bundle lacks an asset, or a device is not available.
     """
 
     def __init__(
@@ -119,24 +123,26 @@ class FaceLabeler:
 
     @property
     def needed_side(self) -> int | None:
-        """Longer side of an image, in pixels, that suffices to find faces; None: all of it. What
-        :class:`tddfa3.images.photo.ReducedPhoto` may be reduced to.
+        """Longer side of an image, in pixels, that suffices to find faces; None for no limit.
+
+        A :class:`tddfa3.images.photo.ReducedPhoto` may be reduced down to it.
         """
         return self.detector.needed_side
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Photo]) -> list[list[Face]]:
-        """Label every image.
+        """Labels every image.
 
         Args:
-            images: uint8 (H, W, 3) RGB, upright, any sizes; or reduced. A reduced one is asked for
-                all its pixels when a face in it is smaller than its crop.
+            images: uint8 (H, W, 3) RGB, upright, any sizes; or reduced. A reduced one is decoded at
+                its full size if a face needs more pixels for its crop.
 
         Returns:
-            per image its faces, best score first; an empty list where there is none.
+            for each image its faces, best score first; an empty list if there are none.
 
         Raises:
-            ValueError: an image of another shape or dtype (with ``detector="none"``: not 224x224).
+            ValueError: If an image has another shape or dtype, or, with ``detector="none"``, is not
+                224x224.
         """
         photos = list(images)
         candidates: list[Candidate] = []
@@ -145,7 +151,7 @@ class FaceLabeler:
             own = self._candidates(i, photos[i], found)
             factor = factor_of(photos[i])
             if factor > 1 and any(candidate.crop.s * factor > 1 for candidate in own):
-                # The crop would be finer than what was decoded.
+                # The crop needs more pixels than were decoded.
                 photos[i] = all_of(photos[i])
                 (found,) = self.detector.detect([pixels_of(photos[i])], self.faces)
                 own = self._candidates(i, photos[i], found)
@@ -161,15 +167,18 @@ class FaceLabeler:
 
     @torch.inference_mode()
     def label_crops(self, crops: Tensor, points5: Tensor | None = None) -> FaceBatch:
-        """Label a batch of ready crops.
+        """Labels a batch of ready crops.
 
         Args:
             crops: float32 (B, 3, 224, 224) RGB 0..1; B may be 0.
-            points5: (B, 5, 2) the detector's points in crop pixels, to refine by; None: the
-                faces are not refined.
+            points5: (B, 5, 2) the detector's points in crop pixels, used for refinement; None for
+                no refinement.
+
+        Returns:
+            the labelled batch, as tensors on the labeler's device.
 
         Raises:
-            ValueError: another shape or dtype, or a network output that is not finite.
+            ValueError: If a shape or dtype differs, or a network's output is not finite.
         """
         if crops.ndim != 4 or crops.shape[1] != 3 or crops.dtype != torch.float32:
             raise ValueError(
@@ -185,7 +194,7 @@ class FaceLabeler:
         return self.geometry.complete(batch, crops)
 
     def label_coefficients(self, alpha: Tensor, crops: Tensor | None = None) -> FaceBatch:
-        """All that follows from the coefficients: neither refined nor lit anew.
+        """Computes all outputs from given coefficients, without refinement or fitted light.
 
         See :meth:`tddfa3.face_geometry.FaceGeometry.label_coefficients`.
         """
@@ -203,9 +212,9 @@ class FaceLabeler:
         batch.alpha = join(geometry.coefficients)
 
     def _candidates(self, image: int, photo: Photo, found: Detections) -> list[Candidate]:
-        """The faces of one image that have a crop, by score, cut down to what was asked for."""
+        """The faces of one image that have a crop, by score; only those that were asked for."""
         usable = self._usable(image, photo, found)
-        if not usable and found.left_out:  # the face asked for has no crop: one of the others may
+        if not usable and found.left_out:  # the face asked for has no crop; another one may
             (found,) = self.detector.detect([pixels_of(photo)])
             usable = self._usable(image, photo, found)
         for rank, candidate in enumerate(usable):
@@ -218,7 +227,7 @@ class FaceLabeler:
         return usable
 
     def _usable(self, image: int, photo: Photo, found: Detections) -> list[Candidate]:
-        """The faces that have a crop, by score; their ranks are still to be set."""
+        """The faces that have a crop, by score; the caller sets their ranks."""
         found = _in_photo(found, factor_of(photo))
         usable: list[Candidate] = []
         for k in range(len(found)):
@@ -231,7 +240,7 @@ class FaceLabeler:
                     else estimate_crop(points5, size_of(photo), self.standard_points)
                 )
             except ValueError:
-                continue  # five points that span no face: there is nothing to crop
+                continue  # the five points do not span a face, so there is nothing to crop
             usable.append(
                 Candidate(
                     image=image,
@@ -246,7 +255,7 @@ class FaceLabeler:
         return usable
 
     def _crop_points(self, candidates: Sequence[Candidate]) -> Tensor | None:
-        """The detector's points in crop pixels (B, 5, 2), where they are wanted."""
+        """The detector's points in crop pixels, float32 (B, 5, 2); None without refinement."""
         if self.refiner is None:
             return None
         points = [c.crop.to_crop(c.points5) for c in candidates if c.points5 is not None]
@@ -254,12 +263,12 @@ class FaceLabeler:
 
 
 def _crop(photo: Photo, crop: CropTransform) -> NDArray[np.uint8]:
-    """Out of what was decoded; ``crop`` is of the photograph."""
+    """Crops the decoded pixels; ``crop`` refers to the photograph at its full size."""
     return crop_image(pixels_of(photo), crop.reduced(factor_of(photo)))
 
 
 def _in_photo(found: Detections, factor: int) -> Detections:
-    """What was found in pixels of a ``factor``-th of its size, in pixels of the photograph."""
+    """Converts detections from a photo reduced by ``factor`` to pixels of the full photograph."""
     if factor == 1:
         return found
     return replace(

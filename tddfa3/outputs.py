@@ -11,28 +11,35 @@ from tddfa3.errors import UserError
 
 @dataclass(frozen=True)
 class Outputs:
-    """What to compute beyond coefficients, camera, visibility and quality, which always are.
+    """What to compute in addition to coefficients, camera, visibility and quality.
 
-    Raises ``UserError`` for a name that is not offered.
+    Attributes:
+        landmarks: names of landmark sets.
+        points106: keep the detector's own 106 points (RetinaFace); their quality signal is kept
+            anyway.
+        masks: of "seg", "seg_visible" (224 crop) and "rle" (visible parts on the photograph).
+        meshes: of "pca" and "extracted", the source of the vertex colours.
+        mesh_frame: "crop": upstream's OBJ frame; "image": the photograph's camera, so that K
+            projects it; "model": the model frame, so that K, R, t project it.
+        textures: of "pca" and "extracted", UV maps.
+        texture_size: side of the maps in pixels.
+        blend: what fills the hidden part of an extracted texture: "pca", or "flip" for the other
+            side of the face.
+        renders: of "face", "shape", "depth" and "normals", all 224 x 224.
+
+    Raises:
+        UserError: If a name is not offered.
     """
 
     landmarks: tuple[str, ...] = LANDMARK_SETS
     points106: bool = True
-    """Keep the detector's own 106 points (RetinaFace path); their quality is kept anyway."""
     masks: tuple[str, ...] = ("seg", "seg_visible")
-    """Of "seg", "seg_visible" (224 crop) and "rle" (visible parts on the photograph)."""
     meshes: tuple[str, ...] = ()
-    """Of "pca" and "extracted": the source of the vertex colors."""
     mesh_frame: Literal["crop", "image", "model"] = "crop"
-    """"crop": upstream's OBJ frame; "image": the photograph's camera, so that K projects it;
-    "model": neither turned nor moved, so that K, R, t project it."""
     textures: tuple[str, ...] = ()
-    """Of "pca" and "extracted": UV maps."""
     texture_size: int = 1024
     blend: Literal["pca", "flip"] = "pca"
-    """What fills the hidden part of an extracted texture: "pca" or "flip" (the mirrored side)."""
     renders: tuple[str, ...] = ()
-    """Of "face", "shape", "depth" and "normals", all 224 x 224."""
 
     def __post_init__(self) -> None:
         offered = {
