@@ -38,6 +38,7 @@ class Synthesize:
     """Also write the same assets in 3DDFA-V3's own formats."""
 
     def run(self) -> None:
+        """Makes the bundle and prints its path and digest."""
         from tddfa3.assets.generators.synthetic import synthesize
 
         bundle = synthesize(
@@ -65,6 +66,7 @@ class Fetch:
     """Address of a mirror of the hub."""
 
     def run(self) -> None:
+        """Downloads, converts and prints the bundle's path and digest."""
         from tddfa3.assets.fetch import fetch
 
         bundle = fetch(
@@ -86,6 +88,7 @@ class Convert:
     """Folder of the bundle."""
 
     def run(self) -> None:
+        """Converts and prints the bundle's path and digest."""
         from tddfa3.assets.convert import convert
 
         bundle = convert(self.folder, self.dest)
@@ -104,6 +107,7 @@ class MakeOpen:
     """Its README.md and LICENSES.txt."""
 
     def run(self) -> None:
+        """Makes the bundle and prints its path and digest."""
         from tddfa3.assets.open_bundle import make_open_bundle
 
         bundle = make_open_bundle(self.dest, self.weights, texts=self.texts)
@@ -120,6 +124,7 @@ class Describe:
     """For programs."""
 
     def run(self) -> None:
+        """Prints the description, as JSON if asked for."""
         description = AssetBundle.load(self.bundle).describe()
         if self.json:
             print(json.dumps(description, indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""AssetBundle: a folder of safetensors files and ``bundle.json``, which says what is in them."""
+"""AssetBundle: a folder of safetensors files and ``bundle.json``, which describes them."""
 
 from __future__ import annotations
 
@@ -33,19 +33,20 @@ __all__ = [
 ]
 
 BUNDLE_FORMAT = 1
+"""Version of the layout of ``bundle.json``."""
 BUNDLE_JSON = "bundle.json"
 FACE_MODEL_FILE = "face_model.safetensors"
 CORRESPONDENCES_FILE = "correspondences.safetensors"
 
-# What each detector's weights are called in a bundle.
 BACKBONES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3-Large"}
 """3DDFA-V3's backbones and their architectures, best first."""
 DETECTOR_FILES = {
     "retinaface": ("retinaface.safetensors", "landmarks106.safetensors"),
     "mtcnn": ("mtcnn.safetensors",),
 }
+"""The weights files of each detector in a bundle."""
 AUTO = "auto"
-"""What a bundle does best: the backbone and the detector that it names first, and the lighting and
+"""The bundle's preference: the backbone and the detector that it lists first, and the lighting and
 the refinement that it declares."""
 LIGHTINGS = ("network", "solve")
 REFINEMENTS = ("none", "points")
@@ -55,7 +56,7 @@ CROP = {
     "centre": CENTRE,
     "camera_distance": CAMERA_DISTANCE,
 }
-"""The crop and its camera, which the networks of a bundle were trained with."""
+"""The crop and its camera, with which a bundle's networks were trained."""
 
 _UPSTREAM_MARKERS = ("face_model.npy", "net_recon.pth", "similarity_Lm3D_all.mat")
 _REQUIRED_KEYS = (
@@ -75,14 +76,20 @@ _REQUIRED_KEYS = (
 
 
 def backbone_file(name: str) -> str:
-    """What the weights of a backbone are called in a bundle."""
+    """Name of a backbone's weights file in a bundle."""
     return f"backbone_{name}.safetensors"
 
 
 def load_numpy_file(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a safetensors file, mapped: processes that open the same file share its memory.
+    """Maps the arrays of a safetensors file, so that processes with the same file share memory.
 
-    The package's own loader for NumPy reads the file into memory; that for PyTorch maps it.
+    It uses safetensors' PyTorch loader, which maps the file; the NumPy loader would read it.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        the arrays by name.
     """
     return {name: tensor.numpy() for name, tensor in _load_tensors(path).items()}
 
@@ -95,6 +102,7 @@ def _load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def file_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -106,9 +114,10 @@ def file_sha256(path: Path) -> str:
 class Backbone:
     """A network from crop to coefficients, as a bundle declares it.
 
-    file: its weights.
-    architecture: a name that :mod:`tddfa3.networks.backbones` knows.
-    input_size: side of the crop that it takes, in pixels.
+    Attributes:
+        file: its weights file.
+        architecture: a key of :data:`tddfa3.networks.backbones.ARCHITECTURES`.
+        input_size: side of the crop that it takes, in pixels.
     """
 
     file: str
@@ -118,10 +127,15 @@ class Backbone:
 
 @dataclass(frozen=True)
 class AssetBundle:
-    """The 3DMM and the networks, with where they came from and under which licence.
+    """The 3DMM and the networks, with their sources and licences.
 
-    Opening one reads ``bundle.json`` only. A file's digest is checked when the file is first read,
-    unless the bundle was opened with ``verify=False``.
+    Opening a bundle reads only ``bundle.json``. A file's digest is checked when the file is first
+    read, unless the bundle was opened with ``verify=False``.
+
+    Attributes:
+        path: the bundle's folder.
+        manifest: the content of ``bundle.json``.
+        verify: whether digests are checked.
     """
 
     path: Path
@@ -131,10 +145,18 @@ class AssetBundle:
 
     @classmethod
     def load(cls, path: str | Path = OPEN, *, verify: bool = True) -> AssetBundle:
-        """Open the bundle in folder ``path``; ``"open"`` is the one that comes with tddfa3.
+        """Opens a bundle.
 
-        Raises AssetError where there is none, where it is of an unknown format, or where a file
-        that it lists is missing or of another size.
+        Args:
+            path: its folder, or ``"open"`` for the bundle that comes with tddfa3.
+            verify: whether to check the digests of files when they are read.
+
+        Returns:
+            the bundle.
+
+        Raises:
+            AssetError: If there is no bundle, its format is unknown, or a file that it lists is
+                missing or has another size.
         """
         folder = bundle_folder(path)
         manifest = _read_manifest(folder)
@@ -144,33 +166,37 @@ class AssetBundle:
 
     @property
     def name(self) -> str:
+        """The bundle's name, e.g. "open"."""
         return self.manifest["name"]
 
     @property
     def source(self) -> str:
+        """Where the bundle came from, for people to read."""
         return self.manifest["source"]
 
     @property
     def licence(self) -> str:
+        """The licence of the bundle; single files may have another, see :attr:`files`."""
         return self.manifest["licence"]
 
     @property
     def notice(self) -> str:
+        """What users of the bundle should know, e.g. restrictions of its licence."""
         return self.manifest["notice"]
 
     @property
     def files(self) -> Mapping[str, Mapping[str, Any]]:
-        """File name -> sha256, bytes, licence, source."""
+        """File name to a mapping with the keys sha256, bytes, licence and source."""
         return MappingProxyType(self.manifest["files"])
 
     @property
     def digests(self) -> dict[str, str]:
-        """File name -> sha256 as ``bundle.json`` states it."""
+        """File name to the SHA-256 that ``bundle.json`` states."""
         return {name: entry["sha256"] for name, entry in sorted(self.files.items())}
 
     @property
     def digest(self) -> str:
-        """One sha256 over all files' names and digests."""
+        """One SHA-256 over all files' names and digests, which identifies the bundle."""
         lines = "".join(f"{name} {digest}\n" for name, digest in self.digests.items())
         return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -186,36 +212,62 @@ class AssetBundle:
 
     @property
     def lighting(self) -> str:
-        """ "network", or "solve" where light is better solved on the crop than predicted."""
+        """The preferred lighting: "network", or "solve" to fit the light to the crop."""
         return self.manifest.get("lighting", LIGHTINGS[0])
 
     @property
     def refine(self) -> str:
-        """ "none", or "points" where faces are better moved towards the detector's points."""
+        """The preferred refinement: "none", or "points" to use the detector's points."""
         return self.manifest.get("refine", REFINEMENTS[0])
 
     def backbone(self, name: str) -> Backbone:
-        """What the bundle says of one of its ``backbones``."""
+        """The declaration of one of the bundle's :attr:`backbones`.
+
+        Raises:
+            KeyError: If the bundle has no such backbone.
+        """
         entry = self.manifest["backbones"][name]
         return Backbone(entry["file"], entry["architecture"], entry["input_size"])
 
     def choose_backbone(self, name: str = AUTO) -> str:
-        """The name itself, or for "auto" the first declared. Raises UserError if it is not here."""
+        """Returns ``name``, or the first backbone of the bundle for "auto".
+
+        Raises:
+            UserError: If the bundle has no such backbone.
+        """
         return self._chosen("backbone", name, self.backbones)
 
     def choose_detector(self, name: str = AUTO) -> str:
-        """The same for detectors; "none", for ready crops, is always there."""
+        """Returns ``name``, or the first detector of the bundle for "auto".
+
+        "none", for ready crops, is always possible.
+
+        Raises:
+            UserError: If the bundle has no such detector.
+        """
         return self._chosen("detector", name, (*self.detectors, "none"))
 
     def choose_lighting(self, name: str = AUTO) -> str:
-        """ "network" or "solve"; for "auto" the one that the bundle declares. Raises UserError."""
+        """Returns ``name``, "network" or "solve", or what the bundle declares for "auto".
+
+        Raises:
+            UserError: If ``name`` is unknown.
+        """
         _check_known("lighting", name, LIGHTINGS)
         return self.lighting if name == AUTO else name
 
     def choose_refine(self, name: str = AUTO, detector: str = AUTO) -> str:
-        """ "none" or "points"; for "auto" the one that the bundle declares.
+        """Returns ``name``, "none" or "points", or what the bundle declares for "auto".
 
-        Raises UserError, also for "points" with the detector "none", which has none.
+        Args:
+            name: the refinement asked for.
+            detector: the detector that is used; with "none" there are no points to refine by.
+
+        Returns:
+            "none" or "points".
+
+        Raises:
+            UserError: If ``name`` is unknown, or is "points" while the detector is "none".
         """
         _check_known("refine", name, REFINEMENTS)
         pointless = self.choose_detector(detector) == "none"
@@ -240,10 +292,18 @@ class AssetBundle:
 
     @property
     def sizes(self) -> CoefficientSizes:
+        """How many coefficients of each kind the face model has."""
         return CoefficientSizes(**self.manifest["coefficients"])
 
     def face_model(self) -> FaceModelData:
-        """The 3DMM. Raises AssetError where its arrays don't agree with ``bundle.json``."""
+        """Loads the 3DMM.
+
+        Returns:
+            its arrays, memory-mapped unless the bundle stores them in a compact form.
+
+        Raises:
+            AssetError: If the file is damaged or does not agree with ``bundle.json``.
+        """
         path = self._checked(FACE_MODEL_FILE)
         try:
             arrays = load_numpy_file(path)
@@ -256,9 +316,16 @@ class AssetBundle:
         return data
 
     def tensors(self, file: str) -> dict[str, Tensor]:
-        """All tensors of one file, by its name with or without ``.safetensors``, on the CPU.
+        """Loads all tensors of one file, on the CPU.
 
-        Raises AssetError where this bundle lacks it or where its digest is wrong.
+        Args:
+            file: its name, with or without ``.safetensors``.
+
+        Returns:
+            the tensors by name.
+
+        Raises:
+            AssetError: If the bundle has no such file, or its digest differs.
         """
         path = self._checked(file if file.endswith(".safetensors") else f"{file}.safetensors")
         try:
@@ -267,7 +334,7 @@ class AssetBundle:
             raise AssetError(f"{path} can't be read: {error}; {_REMAKE}") from error
 
     def describe(self) -> dict[str, Any]:
-        """What a person or a run's manifest wants to know: plain data, no arrays."""
+        """A description for people and for the manifests of runs, as JSON-compatible data."""
         return {
             "path": str(self.path),
             "digest": self.digest,
@@ -348,7 +415,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _check_networks(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Raises AssetError where a network is declared that cannot be looked up in the files."""
+    """Raises ``AssetError`` if the declaration of a network is malformed or its file missing."""
     try:
         CoefficientSizes(**manifest["coefficients"])
         declared = {

@@ -1,4 +1,4 @@
-"""Writing a bundle in one step: built in a folder beside its place, then renamed into it."""
+"""Writes bundles atomically: built in a folder next to the destination, then renamed."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STALE_SECONDS = 24 * 3600
+"""Age from which a temporary folder of a killed writer is removed."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a bundle or a file came from and what may be done with it."""
+    """Source and licence of a bundle or a file."""
 
     source: str
     licence: str
@@ -52,11 +53,20 @@ class Origin:
 class BundleContents:
     """Everything that goes into a bundle.
 
-    ``recipe`` states what the bundle is made from: two bundles of one recipe are the same bundle.
-    ``networks`` maps file names to tensors; ``origins`` overrides ``origin`` for single files.
-    ``backbones`` maps those that may be among the networks to their architectures, best first.
-    ``texts`` are for people: file name to content.
-    ``compact`` halves the face model's file by rounding its bases to float16.
+    Attributes:
+        name: of the bundle.
+        origin: of the bundle, and of files that ``origins`` does not name.
+        notice: what users of the bundle should know.
+        recipe: what the bundle is made from; bundles with the same recipe are identical.
+        face_model: the 3DMM.
+        networks: file name to tensors.
+        origins: file name to the origin of that file.
+        correspondences: "SOURCE_TARGET" to int32 indices.
+        backbones: name to architecture, best first, of backbones that may be among the networks.
+        lighting: the preferred lighting.
+        refine: the preferred refinement.
+        texts: file name to content of files for people to read.
+        compact: halve the face model's file by rounding its bases to float16.
     """
 
     name: str
@@ -75,9 +85,17 @@ class BundleContents:
 
 
 def existing_bundle(dest: Path, recipe: Mapping[str, Any]) -> AssetBundle | None:
-    """The whole bundle of this recipe that is at ``dest`` already, or None if one can be written.
+    """Looks for a complete bundle of this recipe at ``dest``.
 
-    Raises AssetError where something else is there: nothing of the user's is ever overwritten.
+    Args:
+        dest: folder of the bundle.
+        recipe: what it is to be made from.
+
+    Returns:
+        the bundle, or None if one can be written there.
+
+    Raises:
+        AssetError: If something else is there; a user's files are never overwritten.
     """
     if not dest.exists() or (dest.is_dir() and not any(dest.iterdir())):
         return None
@@ -88,7 +106,7 @@ def existing_bundle(dest: Path, recipe: Mapping[str, Any]) -> AssetBundle | None
     if there is None:
         raise AssetError(f"{dest} exists and is not a bundle; remove it or choose another folder")
     if there != recipe:
-        # A bundle of an older generator is of no use to anybody, and is made again.
+        # A bundle of an older version of the generator is replaced.
         if isinstance(there, dict) and {**there, "version": 0} == {**recipe, "version": 0}:
             return None
         raise AssetError(
@@ -101,10 +119,20 @@ def existing_bundle(dest: Path, recipe: Mapping[str, Any]) -> AssetBundle | None
 
 
 def write_bundle(dest: Path, contents: BundleContents) -> AssetBundle:
-    """Write the bundle and return it. Readers see all of it or nothing.
+    """Writes a bundle atomically.
 
-    Of two processes that write the same bundle at once, both succeed, and one of the two equal
-    results stays.
+    If two processes write the same bundle at once, both succeed, and one of the two identical
+    results remains.
+
+    Args:
+        dest: folder of the bundle.
+        contents: what to write.
+
+    Returns:
+        the bundle.
+
+    Raises:
+        AssetError: If it cannot be written, or something else is at ``dest``.
     """
     try:
         with _scratch_folder(dest) as scratch:
@@ -120,11 +148,11 @@ def write_bundle(dest: Path, contents: BundleContents) -> AssetBundle:
 
 @contextmanager
 def _scratch_folder(dest: Path) -> Iterator[Path]:
-    """A new folder beside ``dest``; removed at the end unless it was renamed away."""
+    """A new folder next to ``dest``; removed at the end unless it was renamed."""
     dest.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{dest.name}.new-"
     for old in dest.parent.glob(f"{prefix}*"):  # left by a writer that was killed
-        with suppress(FileNotFoundError):  # of a writer that is finishing just now
+        with suppress(FileNotFoundError):  # its writer finished in the meantime
             if time.time() - old.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
     scratch = dest.parent / f"{prefix}{secrets.token_hex(6)}"
@@ -136,7 +164,7 @@ def _scratch_folder(dest: Path) -> Iterator[Path]:
 
 
 def _move_into_place(scratch: Path, dest: Path, recipe: Mapping[str, Any]) -> None:
-    """Rename ``scratch`` to ``dest``, in the place of an incomplete bundle of the same recipe."""
+    """Renames ``scratch`` to ``dest``, replacing an incomplete bundle of the same recipe."""
     if existing_bundle(dest, recipe) is not None:
         return  # another process was faster, with the same content
     if dest.exists():
@@ -148,7 +176,10 @@ def _move_into_place(scratch: Path, dest: Path, recipe: Mapping[str, Any]) -> No
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """One writer at a time; the kernel lets go if it dies. Where folders can't be locked, hope."""
+    """Locks a folder against other writers; the kernel releases the lock if the process dies.
+
+    Where folders cannot be locked, there is no lock.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):
@@ -159,7 +190,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _write_files(folder: Path, contents: BundleContents) -> dict[str, dict[str, Any]]:
-    # Written here, as safetensors' own save_file makes files that only their owner may read.
+    # Not save_file of safetensors, which makes files that only their owner may read.
     arrays = contents.face_model.to_arrays(compact=contents.compact)
     (folder / FACE_MODEL_FILE).write_bytes(numpy_bytes(arrays))
     for name, text in contents.texts.items():

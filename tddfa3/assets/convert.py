@@ -1,9 +1,9 @@
-"""Upstream's files -> a bundle. The only module that reads pickles, and it runs nothing in them.
+"""Converts upstream's files to a bundle. The only module that reads pickles, without running them.
 
-A pickle is a program that may call any function by name. Here a name is looked up in a short list
-of stand-ins, written below, that can only build plain arrays; every other name is refused before
-anything of it is imported. Not even NumPy's own functions are called: a forged array state could
-make them read memory that isn't theirs.
+A pickle is a program that may call any function by name. Here names are looked up in a short list
+of stand-ins, defined below, which can only build plain arrays; any other name is refused before
+anything is imported. Not even NumPy's own functions are called, because a forged array state could
+make them read memory out of bounds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for an array while it is read; ``value`` is the array, or a list of objects."""
+    """Stands in for an array during reading; ``value`` is the array, or a list of objects."""
 
     __slots__ = ("value",)
 
@@ -85,7 +85,7 @@ def _read_array(dtype: Any, shape: Any, data: Any, order: Any) -> Any:
 
 
 class _Callable:
-    """What an allowed name gives. Not the function itself, so that its attributes can't be set."""
+    """Wraps the function behind an allowed name, so that its attributes can't be set."""
 
     __slots__ = ("function",)
 
@@ -158,7 +158,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 class _JoblibUnpickler(_ArrayUnpickler):
-    """Reads joblib's dumps, where an array's bytes stand between the pickle's opcodes."""
+    """Reads joblib's dumps, in which an array's bytes are interleaved with the pickle's opcodes."""
 
     def __init__(self, file: _ExactReader) -> None:
         super().__init__(file)
@@ -186,7 +186,7 @@ class _JoblibUnpickler(_ArrayUnpickler):
 
 
 class _ExactReader:
-    """A file that an unpickler can't read ahead in: it offers no ``peek``."""
+    """A file without ``peek``, so that an unpickler can't read ahead."""
 
     def __init__(self, data: bytes) -> None:
         file = io.BytesIO(data)
@@ -194,7 +194,7 @@ class _ExactReader:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Replace the stand-ins in what was read by arrays, lists and dictionaries."""
+    """Replaces the stand-ins in what was read by arrays, lists and dictionaries."""
     if depth > _MAX_DEPTH:
         raise pickle.UnpicklingError("nested too deeply")
     if isinstance(value, _Array):
@@ -209,7 +209,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _load(path: Path, load: Callable[[], Any]) -> Any:
-    """Run ``load``, and turn whatever a hostile or damaged file makes it raise into AssetError."""
+    """Runs ``load`` and turns the errors of a hostile or damaged file into ``AssetError``."""
     try:
         return load()
     except FileNotFoundError:
@@ -225,7 +225,11 @@ def _load(path: Path, load: Callable[[], Any]) -> Any:
 
 
 def read_npy(path: Path) -> Any:
-    """An array, or the object in a 0-d object array, from a ``.npy`` file."""
+    """Reads an array, or the object in a 0-d object array, from a ``.npy`` file.
+
+    Raises:
+        AssetError: If the file is missing, damaged or hostile.
+    """
 
     def load() -> Any:
         with path.open("rb") as file:
@@ -242,12 +246,20 @@ def read_npy(path: Path) -> Any:
 
 
 def read_mat(path: Path, name: str) -> Array:
-    """One array of a MATLAB 5 file."""
+    """Reads one array of a MATLAB 5 file.
+
+    Raises:
+        AssetError: If the file is missing or damaged.
+    """
     return _load(path, lambda: scipy.io.loadmat(str(path), variable_names=[name])[name])
 
 
 def read_pth(path: Path) -> Any:
-    """What ``torch.save`` wrote, tensors only, in the zip format or the older one."""
+    """Reads tensors that ``torch.save`` wrote, in the zip format or the older one.
+
+    Raises:
+        AssetError: If the file is missing, damaged or hostile.
+    """
 
     def load() -> Any:
         try:
@@ -263,7 +275,7 @@ def read_pth(path: Path) -> Any:
 
 
 def read_mtcnn() -> dict[str, Tensor]:
-    """All tensors of the three stages, from the installed package's data files."""
+    """Reads the tensors of MTCNN's three stages from the installed package's data files."""
     files = mtcnn_weights.package_files()
     tensors: dict[str, Tensor] = {}
     for stage in mtcnn_weights.STAGES:
@@ -274,7 +286,11 @@ def read_mtcnn() -> dict[str, Tensor]:
 
 
 def read_joblib_arrays(path: Path) -> list[Array]:
-    """The list of arrays in a joblib dump that is compressed with lz4."""
+    """Reads the list of arrays in a joblib dump that is compressed with lz4.
+
+    Raises:
+        AssetError: If the file is missing, damaged or hostile.
+    """
 
     def load() -> list[Array]:
         with lz4.frame.open(path, "rb") as file:
@@ -287,13 +303,21 @@ def read_joblib_arrays(path: Path) -> list[Array]:
 
 
 def read_network(path: Path) -> dict[str, Tensor]:
-    """The tensors of one of upstream's networks, by its file name."""
+    """Reads the tensors of one of upstream's networks, which its file name identifies.
+
+    Raises:
+        AssetError: If the file is missing, damaged or hostile.
+    """
     _, state_key = upstream.NETWORK_FILES[path.name]
     return upstream.network_from_upstream(read_pth(path), str(path), state_key)
 
 
 def read_face_model(folder: Path) -> FaceModelData:
-    """The 3DMM from ``face_model.npy`` and ``similarity_Lm3D_all.mat``."""
+    """Reads the 3DMM from ``face_model.npy`` and ``similarity_Lm3D_all.mat``.
+
+    Raises:
+        AssetError: If a file is missing, damaged or hostile.
+    """
     path = folder / upstream.FACE_MODEL_NPY
     model = read_npy(path)
     if not isinstance(model, Mapping):
@@ -305,12 +329,22 @@ def read_face_model(folder: Path) -> FaceModelData:
 def convert(
     folder: str | Path, dest: str | Path, *, name: str = "3DDFA-V3", origin: Origin = ORIGIN
 ) -> AssetBundle:
-    """Make a bundle at ``dest`` from a folder of 3DDFA-V3's own files.
+    """Makes a bundle from a folder of 3DDFA-V3's own files.
 
-    The face model and the mean landmarks must be there; networks and correspondences that aren't
-    are left out with a warning in the log. MTCNN is taken from the installed package. Returns the
-    bundle that is at ``dest`` already where it was made from the same files. Raises AssetError for
-    a missing, damaged or hostile file, and for files that don't belong together.
+    The face model and the mean landmarks are required; missing networks and correspondences are
+    left out, networks with a warning in the log. MTCNN is taken from the installed package.
+
+    Args:
+        folder: holds upstream's files.
+        dest: folder of the bundle.
+        name: of the bundle.
+        origin: source and licence of the files.
+
+    Returns:
+        the bundle; the one that is already at ``dest`` if it was made from the same files.
+
+    Raises:
+        AssetError: If a file is missing, damaged or hostile, or files don't belong together.
     """
     folder, dest = Path(folder), Path(dest)
     inputs = _input_files(folder)

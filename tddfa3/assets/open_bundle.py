@@ -1,6 +1,6 @@
 """The bundle ``open``: our own face model, a network trained on renders of it, and MTCNN.
 
-Everything in it may be used and passed on freely. How the network is trained:
+Everything in it may be used and redistributed freely. The code that trains the network is in
 ``training``.
 """
 
@@ -22,8 +22,8 @@ from tddfa3.assets.generators.open_face import open_face_model
 from tddfa3.assets.generators.synthetic.face import similarity_landmarks
 from tddfa3.errors import AssetError
 
-# Raise it with every change that gives another bundle from the same weights.
 VERSION = 1
+"""To be raised with every change that gives another bundle from the same weights."""
 BACKBONE, ARCHITECTURE = "efficientlite", "EfficientNet-Lite0"
 ORIGIN = Origin(source="tddfa3.assets.generators.open_face", licence="MIT")
 NETWORK_ORIGIN = Origin(
@@ -42,14 +42,18 @@ NOTICE = (
 
 
 def make_open_bundle(dest: str | Path, weights: Path, *, texts: Sequence[Path] = ()) -> AssetBundle:
-    """Write the bundle to ``dest``, or return the one that is there; the same bytes every time.
+    """Writes the bundle, byte for byte reproducibly, or returns the one that is already there.
 
     Args:
+        dest: folder of the bundle.
         weights: safetensors of the trained network, in any float type.
-        texts: for people; they keep their names.
+        texts: files for people to read, copied under their names.
+
+    Returns:
+        the bundle.
 
     Raises:
-        AssetError: the weights cannot be read, or ``dest`` holds something else.
+        AssetError: If a file cannot be read, or ``dest`` holds something else.
     """
     dest, read = Path(dest), {path.name: _text(path) for path in texts}
     network = _tensors(weights)
@@ -100,7 +104,7 @@ def _text(path: Path) -> str:
 
 
 def _halved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Floats as float16: half the size, and three decimals are more than the networks know."""
+    """Rounds floats to float16, whose three significant digits exceed the networks' accuracy."""
     return {
         name: tensor.to(torch.float16) if tensor.is_floating_point() else tensor
         for name, tensor in sorted(tensors.items())

@@ -1,4 +1,4 @@
-"""Correspondences between mesh topologies: per-vertex data of one carried over to another.
+"""Correspondences between mesh topologies, which transfer per-vertex data from one to another.
 
 The Basel Face Model is used with 53,490, 53,215, 38,365 or 35,709 vertices; each of the smaller
 ones is a selection of vertices of the larger ones.
@@ -20,16 +20,29 @@ INDICES_FILE = re.compile(r"indices_(\d+)_(\d+)\.npy")
 
 @dataclass(frozen=True)
 class Correspondence:
-    """``indices`` (target,) int32: for each vertex of the target topology, one of the source's."""
+    """A mapping of vertices between two topologies.
+
+    Attributes:
+        source: number of vertices of the source topology.
+        target: number of vertices of the target topology.
+        indices: int32 (target,), the source vertex of each target vertex.
+    """
 
     source: int
     target: int
     indices: Array
 
     def apply(self, data: Array) -> Array:
-        """Per-vertex data (source, ...) -> (target, ...), of the same dtype.
+        """Transfers per-vertex data from the source to the target topology.
 
-        Raises ValueError where ``data`` has another number of vertices.
+        Args:
+            data: (source, ...).
+
+        Returns:
+            (target, ...), of the same dtype.
+
+        Raises:
+            ValueError: If ``data`` has another number of vertices.
         """
         data = np.asarray(data)
         if data.ndim == 0 or len(data) != self.source:
@@ -37,10 +50,18 @@ class Correspondence:
         return data[self.indices]
 
     def apply_inverse(self, data: Array, fill: float = np.nan) -> Array:
-        """Per-vertex data (target, ...) -> (source, ...); vertices without a partner get ``fill``.
+        """Transfers per-vertex data from the target back to the source topology.
 
-        Raises ValueError where ``data`` has another number of vertices, or where its dtype can't
-        hold ``fill``.
+        Args:
+            data: (target, ...).
+            fill: value of source vertices without a counterpart.
+
+        Returns:
+            (source, ...), of the same dtype.
+
+        Raises:
+            ValueError: If ``data`` has another number of vertices, or its dtype has no NaN and no
+                other ``fill`` is given.
         """
         data = np.asarray(data)
         if data.ndim == 0 or len(data) != self.target:
@@ -53,7 +74,7 @@ class Correspondence:
 
 
 def load_correspondences(bundle: AssetBundle) -> dict[tuple[int, int], Correspondence]:
-    """All correspondences of a bundle by (source, target); empty where it has none."""
+    """All correspondences of a bundle by (source, target); empty if it has none."""
     if CORRESPONDENCES_FILE not in bundle.files:
         return {}
     correspondences = {}
@@ -65,7 +86,20 @@ def load_correspondences(bundle: AssetBundle) -> dict[tuple[int, int], Correspon
 
 
 def checked_indices(indices: object, source: int, target: int, file: str) -> Array:
-    """The content of ``indices_SOURCE_TARGET.npy`` as (target,) int32, or AssetError."""
+    """Validates the content of ``indices_SOURCE_TARGET.npy``.
+
+    Args:
+        indices: the array that was read.
+        source: number of vertices of the source topology.
+        target: number of vertices of the target topology.
+        file: name of the file for messages.
+
+    Returns:
+        int32 (target,).
+
+    Raises:
+        AssetError: If the shape or dtype differs, or an index is out of bounds.
+    """
     array = np.asarray(indices)
     is_list = array.shape in ((target,), (target, 1), (1, target))
     if not is_list or array.dtype.kind not in "iu":

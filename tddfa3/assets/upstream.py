@@ -1,4 +1,4 @@
-"""3DDFA-V3's own asset files: their names, what is in them, and their checks.
+"""3DDFA-V3's own asset files: their names, their contents and checks.
 
 Shared by the converter, which reads such files, and by the synthetic assets, which imitate them.
 """
@@ -24,13 +24,13 @@ MBNETV3_PTH = "net_recon_mbnet.pth"
 LANDMARKS106_PTH = "large_base_net.pth"
 RETINAFACE_PTH = "retinaface_resnet50_2020-07-20_old_torch.pth"
 
-# Upstream's file of weights -> the bundle's file, and the key that holds the state dict, if any.
 NETWORK_FILES = {
     RESNET50_PTH: (backbone_file("resnet50"), "net_recon"),
     MBNETV3_PTH: (backbone_file("mbnetv3"), "net_recon"),
     LANDMARKS106_PTH: ("landmarks106.safetensors", "state_dict"),
     RETINAFACE_PTH: ("retinaface.safetensors", None),
 }
+"""Upstream's weights file to the bundle's file, and the key of the state dict in it, if any."""
 FACE_MODEL_KEYS = (
     "u",
     "id",
@@ -47,18 +47,27 @@ FACE_MODEL_KEYS = (
     "annotation_tri",
     "parallel",
 )
-# A chart may leave 0..1 by rounding; this is a tenth of a texture pixel.
 UV_SLACK = 1e-4
-# The last four heads of a backbone: angle, sh, the translation's xy, its z.
+"""How far a chart may leave 0..1 because of rounding: a tenth of a texture pixel."""
 POSE_HEADS = (3, 27, 2, 1)
+"""Sizes of a backbone's last four heads: angle, sh, the translation's xy, its z."""
 
 
 def face_model_from_upstream(
     model: Mapping[str, Any], landmarks68: Array, file: str = FACE_MODEL_NPY
 ) -> FaceModelData:
-    """Take over the dictionary of ``face_model.npy`` and the (68,3) mean landmarks.
+    """Converts upstream's face model.
 
-    Raises AssetError naming ``file`` where a key is missing or an array doesn't fit.
+    Args:
+        model: the dictionary of ``face_model.npy``.
+        landmarks68: (68, 3) mean landmarks, y up.
+        file: name of the file for messages.
+
+    Returns:
+        the validated 3DMM.
+
+    Raises:
+        AssetError: Naming ``file``, if a key is missing or an array doesn't fit.
     """
     missing = [key for key in FACE_MODEL_KEYS if key not in model]
     if missing:
@@ -149,10 +158,20 @@ def standard_points(landmarks68: Array, file: str = SIMILARITY_MAT) -> Array:
 
 
 def network_from_upstream(content: Any, file: str, state_key: str | None) -> dict[str, Tensor]:
-    """The named tensors in the content of one of upstream's ``.pth`` files.
+    """Takes the named tensors from the content of one of upstream's ``.pth`` files.
 
-    A prefix ``module.``, left by data-parallel training, is dropped. Raises AssetError naming
-    ``file`` where there are no such tensors.
+    The prefix ``module.``, left by data-parallel training, is removed.
+
+    Args:
+        content: what was read from the file.
+        file: its name for messages.
+        state_key: key of the state dict; None if it is at the top.
+
+    Returns:
+        the tensors by name.
+
+    Raises:
+        AssetError: Naming ``file``, if there are no such tensors, or a value is not finite.
     """
     state = content.get(state_key) if state_key and isinstance(content, Mapping) else content
     if not isinstance(state, Mapping) or not state:
@@ -169,7 +188,11 @@ def network_from_upstream(content: Any, file: str, state_key: str | None) -> dic
 
 
 def check_heads(tensors: Mapping[str, Tensor], model: FaceModelData, file: str) -> None:
-    """Raises AssetError unless a backbone's seven heads give this model's coefficients."""
+    """Checks that a backbone's seven heads match the face model's coefficients.
+
+    Raises:
+        AssetError: Otherwise, naming ``file``.
+    """
     bases = (model.id_basis, model.exp_basis, model.albedo_basis)
     wanted = [*(basis.shape[2] for basis in bases), *POSE_HEADS]
     weights = [tensors.get(f"final_layers.{i}.weight") for i in range(len(wanted))]

@@ -1,4 +1,4 @@
-"""The flat side of the open face: an uneven lattice, the contour's rows, the places of features."""
+"""The open face's flat chart: an uneven lattice, the contour's rows, the places of features."""
 
 from __future__ import annotations
 
@@ -89,8 +89,11 @@ def face_plane(uv: FloatArray) -> FloatArray:
 
 
 def lip_rows(lattice: Lattice) -> tuple[IntArray, IntArray, BoolArray]:
-    """The mouth's slit: the upper lip's vertices along it and, in the same order, the lower
-    lip's, from one end to the other; True at the two ends, where the lips are joined.
+    """The vertices along the mouth's slit.
+
+    Returns:
+        from one end to the other: (n,) the upper lip's vertices, (n,) the lower lip's in the same
+        order, and (n,) whether the lips are joined there, which is so at the two ends.
     """
     above = np.flatnonzero(lattice.row == lattice.mouth_row + 1)
     below = np.flatnonzero(lattice.row == lattice.mouth_row)

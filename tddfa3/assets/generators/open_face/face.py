@@ -36,8 +36,17 @@ def open_face_model(vertices: int = OPEN_VERTICES, seed: int = 0) -> dict[str, A
     - ``ldm68``, ``ldm106``, ``ldm134`` vertex indices, ``parallel`` 33 rows for landmark marching;
     - ``annotation``, ``annotation_tri`` the eight parts' vertices and triangles.
 
-    The same arguments give the same arrays. ``seed`` changes the random columns only. Raises
-    AssetError for too few vertices.
+    The same arguments give the same arrays.
+
+    Args:
+        vertices: V.
+        seed: changes the random columns only.
+
+    Returns:
+        the arrays by name.
+
+    Raises:
+        AssetError: If there are too few vertices.
     """
     random = NamedRandom(seed)
     lattice = open_lattice(vertices)

@@ -1,4 +1,4 @@
-"""Smooth fields over the face's lattice that are given at some vertices only."""
+"""Extends fields that are known at some vertices smoothly over the face's lattice."""
 
 from __future__ import annotations
 
@@ -12,11 +12,17 @@ from tddfa3.assets.generators.synthetic.seeded import FloatArray
 
 
 def biharmonic_fill(lattice: Lattice, known: FloatArray, stiffness: float = 3e4) -> FloatArray:
-    """The field that bends least (bi-Laplacian energy) and is near ``known``, of the same shape.
+    """The field of least bending (bi-Laplacian energy) near the known values.
 
-    ``known`` (V,) or (V,k) is nan, in whole rows, where nothing is known. The mouth's slit is
-    respected: the lips are not neighbours. ``stiffness`` weighs the known values, per vertex,
-    against the bending energy.
+    The lips are not neighbours, so nothing spreads across the mouth's slit.
+
+    Args:
+        lattice: the face's lattice of V vertices.
+        known: (V,) or (V, k), NaN in whole rows where nothing is known.
+        stiffness: weight of the known values, per vertex, against the bending energy.
+
+    Returns:
+        the shape of ``known``.
     """
     stiff, mass = _laplacian(lattice)
     bending = stiff.T @ sparse.diags(1 / mass) @ stiff

@@ -50,10 +50,10 @@ IDENTITY_NAMES = (
 
 
 def identity_basis(random: NamedRandom, lattice: Lattice, shape: FloatArray) -> FloatArray:
-    """(3V,40): a coefficient of 1 is one standard deviation of a population.
+    """The identity basis (3V, 40); a coefficient of 1 is one standard deviation of a population.
 
-    The columns are orthogonal. The first ones are IDENTITY_NAMES, each without what the columns
-    before it do already.
+    The columns are orthogonal. The first are IDENTITY_NAMES, each orthogonalised against those
+    before it.
     """
     designed = np.stack([field.ravel() for field in _proportions(lattice, shape)], 1)
     count, plane = N_ID - designed.shape[1], touching_plane(lattice)

@@ -54,7 +54,7 @@ def _settled(plane: FloatArray, landmarks: IntArray, offsets: FloatArray) -> Flo
 
 
 def _closed_mouth(lattice: Lattice, shape: FloatArray) -> FloatArray:
-    """Let the two rows beside the mouth's slit touch, and almost so at its two ends."""
+    """Makes the two rows along the mouth's slit touch, and nearly touch at its two ends."""
     above, below, joined = lip_rows(lattice)
     middle = (shape[above] + shape[below]) / 2
     open_part = np.where(joined, CORNER_GAP, 0.0)[:, None]

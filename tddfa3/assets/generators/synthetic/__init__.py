@@ -1,7 +1,7 @@
-"""Seeded stand-ins for the licensed assets: same keys, shapes and ranges, learnt from nothing.
+"""Seeded stand-ins for the licensed assets: same keys, shapes and ranges, but nothing is trained.
 
-The face is procedural; the networks are random, with statistics that make their outputs sane. MTCNN
-is the exception: its trained weights are free (MIT) and are taken from the installed package.
+The face is procedural; the networks are random, with statistics that keep their outputs plausible.
+MTCNN is the exception: its trained weights are free (MIT) and come from the installed package.
 """
 
 from __future__ import annotations
@@ -51,11 +51,24 @@ def synthesize(
     detectors: Sequence[str] = tuple(DETECTOR_FILES),
     write_upstream_files: Path | None = None,
 ) -> AssetBundle:
-    """Write the synthetic bundle of ``seed`` to ``dest``, or return the one that is there.
+    """Writes the synthetic bundle of a seed, or returns the one that is already there.
 
-    The same arguments give the same tensors everywhere. ``write_upstream_files`` names a folder
-    that gets the same assets in upstream's formats too. Raises AssetError for an unknown network,
-    too few vertices, or a ``dest`` that holds something else.
+    The same arguments give the same tensors on every machine.
+
+    Args:
+        dest: folder of the bundle.
+        seed: of everything that is random.
+        vertices: of the face model.
+        backbones: names of the backbones to include.
+        detectors: names of the detectors to include.
+        write_upstream_files: a folder that also gets the assets in upstream's formats.
+
+    Returns:
+        the bundle.
+
+    Raises:
+        AssetError: If a network is unknown, there are too few vertices, or ``dest`` holds
+            something else.
     """
     dest = Path(dest)
     backbones = _chosen("backbone", backbones, BACKBONES)

@@ -85,7 +85,7 @@ def _last_of_resnet50(builder: NetworkBuilder, prefix: str, x: Tensor) -> Tensor
 
 
 def resnet50(builder: NetworkBuilder, prefix: str, x: Tensor) -> list[Tensor]:
-    """torchvision's ResNet-50 v1.5 trunk; returns the outputs of layer2, layer3 and layer4."""
+    """ResNet-50 v1.5, torchvision's, trunk; returns the outputs of layer2, layer3 and layer4."""
     x = F.relu(builder.norm(prefix + "bn1", builder.conv(prefix + "conv1", x, 64, 7, 2)))
     x = F.max_pool2d(x, 3, 2, 1)
     outputs = []

@@ -1,4 +1,4 @@
-"""Inventing a network's weights layer by layer while pictures pass through it."""
+"""Generates a network's weights layer by layer while pictures pass through it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from torch import Tensor
 
 from tddfa3.assets.generators.synthetic.seeded import NamedRandom, round_significant
 
-# Changes a freshly invented weight, or a batch norm's four tensors by name, in place.
 EditWeight = Callable[[Tensor], None]
+"""Changes a newly generated weight in place."""
 EditNorm = Callable[[Mapping[str, Tensor]], None]
+"""Changes a batch norm's four tensors, given by name, in place."""
 
 
 class NetworkBuilder:
-    """Runs a forward pass in float64 and collects the parameters it invents in ``tensors``.
+    """Runs a forward pass in float64 and generates the parameters as it goes.
 
-    Convolutions are He-normal; batch norms take the statistics of what passes through them.
-    ``tag`` keeps the random arrays of different networks apart.
+    Convolutions are He-normal; batch norms get the statistics of their input.
+
+    Args:
+        random: source of the random arrays.
+        tag: keeps the random arrays of different networks apart.
+
+    Attributes:
+        tensors: the parameters so far, by name.
     """
 
     def __init__(self, random: NamedRandom, tag: str) -> None:
@@ -30,13 +37,16 @@ class NetworkBuilder:
         self.tensors: dict[str, Tensor] = {}
 
     def double(self, key: str) -> Tensor:
+        """A parameter in float64."""
         return self.tensors[key].double()
 
     def put(self, key: str, value: npt.ArrayLike) -> None:
+        """Stores a parameter as float32."""
         array = np.ascontiguousarray(np.asarray(value, dtype=np.float32))
         self.tensors[key] = torch.from_numpy(array)
 
     def put_normal(self, key: str, shape: tuple[int, ...], deviation: float) -> None:
+        """Stores a normally distributed parameter."""
         self.put(key, self.random(self.tag + key).normal(size=shape) * deviation)
 
     def conv(
@@ -78,12 +88,15 @@ class NetworkBuilder:
         return F.batch_norm(x, mean_, variance_, weight_, bias_, False, 0.0, 1e-5)
 
     def conv_norm_relu(self, name: str, x: Tensor, channels: int, kernel: int = 3) -> Tensor:
+        """:meth:`conv_norm` followed by ReLU."""
         return F.relu(self.conv_norm(name, x, channels, kernel))
 
     def conv_norm(self, name: str, x: Tensor, channels: int, kernel: int = 3) -> Tensor:
+        """Convolution and batch norm, named ``name.0`` and ``name.1``."""
         return self.norm(name + ".1", self.conv(name + ".0", x, channels, kernel))
 
     def linear(self, name: str, x: Tensor, features: int, deviation: float) -> Tensor:
+        """Fully connected layer with bias; its weights have the given standard deviation."""
         self.put_normal(name + ".weight", (features, x.shape[1]), deviation)
         self.put(name + ".bias", 0.1 * self.random(self.tag + name + "lb").normal(size=features))
         return F.linear(x, self.double(name + ".weight"), self.double(name + ".bias"))

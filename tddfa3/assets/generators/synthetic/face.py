@@ -60,8 +60,18 @@ def face_dictionary(
 ) -> dict[str, Any]:
     """A face on a lattice, under the names of upstream's ``face_model.npy``, rounded.
 
-    ``shape`` (V,3), ``bases`` identity (3V,n) and expression (3V,m), ``albedo`` (V,3) RGB 0..255
-    before clipping, ``albedo_basis`` (3V,k), ``masks`` the eight parts (V,).
+    Args:
+        lattice: of V vertices.
+        shape: (V, 3) mean shape.
+        bases: identity (3V, n) and expression (3V, m).
+        albedo: (V, 3) mean RGB 0..255, before clipping.
+        albedo_basis: (3V, k).
+        masks: for each of the eight parts bool (V,).
+        landmarks: vertices of each landmark set.
+        parallel: 33 rows of vertices for landmark marching.
+
+    Returns:
+        the arrays by upstream's names.
     """
     triangles = lattice.triangles
     return {

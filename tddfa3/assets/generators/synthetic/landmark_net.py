@@ -53,24 +53,33 @@ CONSTANT = Wire(0, CENTRE, 0)
 
 @dataclass(frozen=True)
 class Wiring:
-    """The wires of a block, and how many leading channels of its input and output are steps."""
+    """The wires of a block.
+
+    Attributes:
+        wires: one per hidden channel, from the first on.
+        inputs: number of leading input channels that are steps.
+        outputs: number of leading output channels that are steps.
+    """
 
     wires: list[Wire] = field(default_factory=list)
     inputs: int = 0
     outputs: int = 0
 
     def edit_expand(self, weight: Tensor) -> None:
+        """Makes the expansion pass the wires' input channels to their hidden channels."""
         weight[:, : self.inputs] = 0
         weight[: len(self.wires)] = 0
         for hidden, wire in enumerate(self.wires):
             weight[hidden, wire.source] = 1.0
 
     def edit_depthwise(self, weight: Tensor) -> None:
+        """Makes the depthwise convolution move every wire by its kernel cell."""
         for hidden, wire in enumerate(self.wires):
             weight[hidden] = 0
             weight[hidden, 0][wire.cell] = 1.0
 
     def edit_project(self, weight: Tensor) -> None:
+        """Makes the projection pass the wires to their output channels, with their signs."""
         weight[: self.outputs] = 0
         weight[:, : len(self.wires)] = 0
         for hidden, wire in enumerate(self.wires):
@@ -78,7 +87,7 @@ class Wiring:
 
 
 def _identity_norm(channels: int) -> EditNorm:
-    """Let the first ``channels`` pass a batch norm unchanged."""
+    """Makes a batch norm pass the first ``channels`` unchanged."""
 
     def edit(norm: Mapping[str, Tensor]) -> None:
         for name, value in (

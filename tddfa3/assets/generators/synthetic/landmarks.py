@@ -139,8 +139,9 @@ def contour_and_parallel(
 
 
 def _contour_strip(lattice: Lattice, row: int, side: int, reach: float) -> tuple[IntArray, int]:
-    """Vertices of one lattice row on one ``side`` (-1 image-left, 0 chin, 1 image-right), and the
-    contour's own vertex among them.
+    """The vertices of a lattice row on one side, and the contour's vertex among them.
+
+    ``side`` is -1 for the image's left, 0 for the chin, 1 for the image's right.
     """
     around = lattice.around
     vertices = np.flatnonzero(lattice.row == row)

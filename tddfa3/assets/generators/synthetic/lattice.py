@@ -39,6 +39,7 @@ class Lattice:
 
     @property
     def size(self) -> int:
+        """V, the number of vertices."""
         return len(self.around)
 
     @property

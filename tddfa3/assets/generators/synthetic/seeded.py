@@ -14,12 +14,13 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
 
 class NamedRandom:
-    """One independent generator per named array: adding an array never changes the others."""
+    """Independent generators by name, so that adding an array never changes the others."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
     def __call__(self, name: str) -> np.random.Generator:
+        """A new generator for the array ``name``."""
         entropy = [self.seed, zlib.crc32(name.encode())]
         return np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
 

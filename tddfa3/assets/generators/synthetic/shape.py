@@ -76,7 +76,7 @@ def _mouth_and_chin(x: FloatArray, y: FloatArray) -> list[FloatArray]:
 
 
 def _close_mouth(lattice: Lattice, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Let the two rows beside the mouth slit almost touch."""
+    """Makes the two rows along the mouth's slit nearly touch."""
     upper, lower = lattice.row == lattice.mouth_row + 1, lattice.row == lattice.mouth_row
     closed = np.abs(x) < MOUTH_HALF_WIDTH
     shift = 0.38 * lattice.spacing
