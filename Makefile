@@ -24,7 +24,7 @@ test: $(VENV)/test.stamp
 test-all: test test-slow test-versions
 
 test-slow: $(VENV)/test.stamp
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -n 2 --dist loadfile -m slow
 
 test-versions: $(VENV)/test.stamp
 	$(PY) -m pytest -m versions tests/versions
