@@ -1,1 +1,1 @@
-"""From a face to pictures and meshes."""
+"""Pictures, textures and meshes of faces."""

@@ -110,11 +110,11 @@ class SeamlessBlender:
         """
         n, pixels = self.cells, self.size // self.cells
         # float32 is exact enough here and much faster than integer division.
-        place = line.float() / pixels
+        place = line.float() / pixels  # (N,)
         face = place.long()
-        share = (place - face)[:, None]
-        index = face * n + (lane.float() / pixels).long()
-        faces = flux.new_zeros((n + 1) * n, flux.shape[1])
+        share = (place - face)[:, None]  # (N, 1)
+        index = face * n + (lane.float() / pixels).long()  # (N,)
+        faces = flux.new_zeros((n + 1) * n, flux.shape[1])  # (n + 1) * n faces of C channels
         faces.index_add_(0, index, flux * (1 - share) / pixels)
         faces.index_add_(0, index + n, flux * share / pixels)
         faces = faces.view(n + 1, n, -1)
@@ -140,7 +140,7 @@ class _Seam(NamedTuple):
     def between(cls, mask: Tensor, down: int, right: int) -> _Seam:
         """The seam along rows (right = 1) or columns (down = 1); the mask's border must be 0."""
         width = mask.shape[1]
-        flat = mask.flatten()
+        flat = mask.flatten()  # (H * W,)
         # In flat order the last pixel of a row and the first of the next are neighbours as well,
         # but both lie on the border and never differ.
         offset = down * width + right
@@ -188,9 +188,9 @@ def _sine_basis(n: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
     Values are at cell centres and vanish at the two outer grid lines, so this is the discrete sine
     transform of type II.
     """
-    k = torch.arange(1, n + 1, dtype=torch.float64)[:, None]
-    centre = torch.arange(n, dtype=torch.float64)[None, :] + 0.5
-    basis = torch.sin(math.pi * k * centre / n) * math.sqrt(2 / n)
+    k = torch.arange(1, n + 1, dtype=torch.float64)[:, None]  # (n, 1)
+    centre = torch.arange(n, dtype=torch.float64)[None, :] + 0.5  # (1, n)
+    basis = torch.sin(math.pi * k * centre / n) * math.sqrt(2 / n)  # (n, n)
     basis[-1] /= math.sqrt(2)
     eigenvalues = 4 * torch.sin(math.pi * k[:, 0] / (2 * n)) ** 2
     return basis.float().to(device), eigenvalues.float().to(device)

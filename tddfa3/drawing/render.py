@@ -28,7 +28,7 @@ def render(name: str, rasterizer: Rasterizer, triangles: Tensor, batch: FaceBatc
     Raises:
         KeyError: If ``name`` is another.
     """
-    attribute = {
+    attribute = {  # (B, V, 3), for "depth" (B, V, 1)
         "face": lambda: batch.colors["pca"],
         "shape": lambda: directional_shading(batch.geometry.normals),
         "depth": lambda: batch.geometry.camera[..., 2:],

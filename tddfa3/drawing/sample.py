@@ -36,7 +36,7 @@ def random_coefficients(model: FaceModel, count: int, seed: int) -> Coefficients
         return torch.from_numpy(rng.normal(0, spread, (count, k)).astype(np.float32))
 
     # Nearly white light: the three channels differ little.
-    light = normal(9, 0.06).repeat(1, 3) + normal(27, 0.01)
+    light = normal(9, 0.06).repeat(1, 3) + normal(27, 0.01)  # (count, 27)
     light[:, ::9] += 0.15
     angle = rng.uniform(-1, 1, (count, 3)) * [0.2, 0.5, 0.15]
     return Coefficients(

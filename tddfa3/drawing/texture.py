@@ -160,7 +160,7 @@ class TextureMapper:
         chart, difference = self._blend_chart, photo - target
         # Outside the chart nothing is hidden: upstream's mask is set there, and the difference 0.
         hidden = chart.draw((~visible).float()[:, None] * 255)[..., 0]  # (1024, 1024)
-        mask = chart.pad(erode(hidden.neg_().add_(255).to(torch.uint8)))
+        mask = chart.pad(erode(hidden.neg_().add_(255).to(torch.uint8)))  # (S, S)
         weight, correction = self._blender.solve(
             mask, lambda pixels: chart.values_at(pixels, difference)
         )
@@ -235,8 +235,8 @@ def sample_photo(crops: Tensor, points: Tensor) -> Tensor:
     if len(crops) != len(points):
         raise ValueError(f"{len(crops)} crops do not belong to the points of {len(points)} faces")
     height, width = crops.shape[2:]
-    x = points[..., 0] * (2 / (width - 1)) - 1
-    y = 1 - points[..., 1] * (2 / (height - 1))
+    x = points[..., 0] * (2 / (width - 1)) - 1  # (B, V), -1..1
+    y = 1 - points[..., 1] * (2 / (height - 1))  # (B, V)
     grid = torch.stack([x, y], dim=-1)[:, None]  # (B, 1, V, 2)
     # (B, 3, 1, V)
     sampled = F.grid_sample(crops, grid, padding_mode="border", align_corners=True)

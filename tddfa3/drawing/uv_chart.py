@@ -43,7 +43,7 @@ class UvChart:
         # Row 0 of a raster is y = -1; here it is v = 1.
         clip = [2 * u - 1, 1 - 2 * v, torch.zeros_like(u), torch.ones_like(u)]
         position = torch.stack(clip, dim=1)[None]  # (1, V, 4)
-        self.raster = rasterizer.rasterize(position, triangles, (size, size))
+        self.raster = rasterizer.rasterize(position, triangles, (size, size))  # (1, S, S, 4)
         if not self.raster[..., 3].any():
             raise ValueError(f"the UV chart covers no pixel of a map of side {size}")
 
@@ -74,7 +74,7 @@ class UvChart:
     def pad(self, picture: Tensor) -> Tensor:
         """A map (S, S) with pixels near the chart set to the nearest pixel inside it."""
         outside, inside = self._outline
-        flat = picture.flatten().clone()
+        flat = picture.flatten().clone()  # (S * S,)
         flat[outside] = flat[inside]
         return flat.view_as(picture)
 
@@ -91,7 +91,7 @@ class UvChart:
         """
         places = places.double()
         corner = torch.floor(places)  # (N, 2), the upper left of the four pixels read
-        share = places - corner
+        share = places - corner  # (N, 2)
         indices, weights = [], []
         for down in (0, 1):
             for right in (0, 1):
@@ -101,7 +101,7 @@ class UvChart:
                 x, y = (share if right else 1 - share)[:, 0], (share if down else 1 - share)[:, 1]
                 indices.append(index)
                 weights.append(weight * (x * y)[:, None].float())
-        return MapReader(torch.cat(indices, dim=1), torch.cat(weights, dim=1))
+        return MapReader(torch.cat(indices, dim=1), torch.cat(weights, dim=1))  # (N, 12) each
 
     def _vertices(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The vertices (N, 3) behind flat pixel indices (N,) of the chart, and their weights."""
@@ -130,7 +130,7 @@ class UvChart:
     @cached_property
     def _nearest(self) -> Tensor:
         """For every pixel the flat index of the nearest pixel inside the chart: (S * S,)."""
-        empty = (self.raster[0, ..., 3] == 0).cpu().numpy()
+        empty = (self.raster[0, ..., 3] == 0).cpu().numpy()  # (S, S)
         row, column = ndimage.distance_transform_edt(
             empty, return_distances=False, return_indices=True
         )
@@ -147,7 +147,7 @@ class MapReader:
 
     def read(self, values: Tensor) -> Tensor:
         """Values at the places, (B, N, C), of the maps drawn from vertex values (B, V, C)."""
-        read = values.new_empty(len(values), len(self.index), values.shape[2])
+        read = values.new_empty(len(values), len(self.index), values.shape[2])  # (B, N, C)
         for one, place in zip(values, read, strict=True):
             place.copy_(
                 F.embedding_bag(self.index, one, mode="sum", per_sample_weights=self.weight)

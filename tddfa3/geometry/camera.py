@@ -71,7 +71,7 @@ def rotation_matrix(angle: Tensor) -> Tensor:
         (cz * sy * sx - sz * cx, sz * sy * sx + cz * cx, cy * sx),
         (cz * sy * cx + sz * sx, sz * sy * cx - cz * sx, cy * cx),
     )
-    return torch.stack([torch.stack(column, dim=1) for column in columns], dim=1)
+    return torch.stack([torch.stack(column, dim=1) for column in columns], dim=1)  # (B, 3, 3)
 
 
 def to_camera(shape: Tensor, rotation: Tensor, trans: Tensor) -> Tensor:
@@ -98,8 +98,8 @@ def to_camera(shape: Tensor, rotation: Tensor, trans: Tensor) -> Tensor:
     # The flip of z is applied to the small operands, which leaves only two passes over the
     # vertices. Not new_tensor, which torch.func of PyTorch 2.4 cannot differentiate through.
     dtype, device = rotation.dtype, rotation.device
-    flip = torch.tensor([1.0, 1.0, -1.0], dtype=dtype, device=device)
-    origin = torch.tensor([0.0, 0.0, CAMERA_DISTANCE], dtype=dtype, device=device)
+    flip = torch.tensor([1.0, 1.0, -1.0], dtype=dtype, device=device)  # (3,)
+    origin = torch.tensor([0.0, 0.0, CAMERA_DISTANCE], dtype=dtype, device=device)  # (3,)
     return (shape @ (rotation * flip)).add_((trans * flip + origin).unsqueeze(1))
 
 
@@ -136,7 +136,7 @@ def clip_space(camera: Tensor) -> Tensor:
     """
     _check_width("camera", camera, 3, ndim=3)
     x, y, z = camera.unbind(-1)  # each (B, V)
-    clip = camera.new_empty(*camera.shape[:-1], 4)
+    clip = camera.new_empty(*camera.shape[:-1], 4)  # (B, V, 4)
     clip[..., 0] = x * (FOCAL / CENTRE)
     clip[..., 1] = y * (-FOCAL / CENTRE)
     clip[..., 2] = z * ((FAR + NEAR) / (FAR - NEAR)) - 2 * FAR * NEAR / (FAR - NEAR)
@@ -203,7 +203,7 @@ def image_camera(angle: ArrayLike, trans: ArrayLike, transform: CropTransform) -
     scale_y = transform.h0 / transform.height
     # Landmarks are flipped with y = 223 - y_up, not 224: the vertical centre is at 111.
     cy = CROP_SIZE - 1 - CENTRE
-    K = np.array(
+    K = np.array(  # (3, 3)
         [
             [FOCAL * scale_x, 0.0, (CENTRE + transform.left) * scale_x],
             [0.0, FOCAL * scale_y, (cy + transform.up) * scale_y],
@@ -293,7 +293,7 @@ def from_pose_para(pose: ArrayLike, transform: CropTransform) -> tuple[Floats, F
     if pose.shape != (7,) or not pose[6] > 0:
         raise ValueError(f"pose must be (7,) with a positive scale, not {pose.shape}: {pose}")
     pitch, yaw, roll, x, ty, _, scale = pose
-    K = image_camera(np.zeros(3), np.zeros(3), transform).K
+    K = image_camera(np.zeros(3), np.zeros(3), transform).K  # (3, 3), independent of the pose
     distance = np.sqrt(K[0, 0] * K[1, 1]) / scale
     y = transform.h0 - 1 - ty
     trans = np.array(
@@ -303,7 +303,7 @@ def from_pose_para(pose: ArrayLike, transform: CropTransform) -> tuple[Floats, F
             CAMERA_DISTANCE - distance,
         ]
     )
-    rx, ry, rz = (
+    rx, ry, rz = (  # each (3, 3)
         _column_rotation(np.where(np.arange(3) == axis, -value, 0.0))
         for axis, value in enumerate((pitch, yaw, roll))
     )

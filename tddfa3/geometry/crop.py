@@ -129,7 +129,7 @@ class CropTransform:
 
     def to_image(self, points: ArrayLike) -> NDArray[np.float64]:
         """Crop pixels ``(..., 2)`` -> image pixels ``(..., 2)``, both x right, y down."""
-        offset = np.array([self.left, self.up], dtype=np.float64)
+        offset = np.array([self.left, self.up], dtype=np.float64)  # (2,)
         return (_as_points(points) + offset) * (self.w0 / self.width, self.h0 / self.height)
 
     def to_crop(self, points: ArrayLike) -> NDArray[np.float64]:
@@ -161,7 +161,7 @@ class CropTransform:
             )
         x0, columns = _nearest(self.w0, self.width, self.left, self.size)
         y0, rows = _nearest(self.h0, self.height, self.up, self.size)
-        photo = np.zeros((self.h0, self.w0, *labels.shape[2:]), dtype=labels.dtype)
+        photo = np.zeros((self.h0, self.w0, *labels.shape[2:]), dtype=labels.dtype)  # (h0, w0[, C])
         photo[y0 : y0 + len(rows), x0 : x0 + len(columns)] = labels[np.ix_(rows, columns)]
         return photo
 
@@ -189,8 +189,8 @@ def estimate_crop(
     """
     # Flipped in float32 as upstream does: after the truncations above, a difference in the last bit
     # becomes a whole pixel.
-    points = np.array(points5, dtype=np.float32)
-    standard = np.asarray(standard_points, dtype=np.float64)
+    points = np.array(points5, dtype=np.float32)  # (5, 2)
+    standard = np.asarray(standard_points, dtype=np.float64)  # (5, 3)
     if points.shape != (5, 2) or standard.shape != (5, 3):
         raise ValueError(
             "points5 must have shape (5, 2) and standard_points (5, 3), "
@@ -201,10 +201,10 @@ def estimate_crop(
     w0, h0 = image_size
     points[:, 1] = np.float32(h0 - 1) - points[:, 1]
 
-    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)  # (2,)
     if spread[1] <= _MIN_FLATNESS * spread[0]:
         raise ValueError(f"points5 coincide or lie on one line: {points.tolist()}")
-    rows, translation = _fit_weak_perspective(points, standard)
+    rows, translation = _fit_weak_perspective(points, standard)  # (2, 3), (2,)
     scale = float(np.linalg.norm(rows, axis=1).mean())
     transform = CropTransform(w0, h0, _RESCALE_FACTOR / scale, *translation.tolist())
     x0, y0, x1, y1 = transform.image_box()
@@ -240,7 +240,7 @@ def crop_image(image: NDArray[np.uint8], transform: CropTransform) -> NDArray[np
     rows = axis_weights(transform.h0, transform.height, transform.up, transform.size)
     if columns is None or rows is None:
         return crop
-    covered = resize_window(image, columns, rows)
+    covered = resize_window(image, columns, rows)  # (rows, columns, 3)
     below, right = rows.start + covered.shape[0], columns.start + covered.shape[1]
     crop[rows.start : below, columns.start : right] = covered
     return crop
@@ -264,9 +264,9 @@ def _nearest(original: int, resized: int, offset: int, size: int) -> tuple[int, 
     # Pillow steps through the source by repeated addition. Adding in the same order rounds the same
     # way; a product could land on the other side of a pixel border.
     step = resized / original
-    steps = np.full(original, step)
+    steps = np.full(original, step)  # (original,)
     steps[0] = step * 0.5
-    index = np.add.accumulate(steps).astype(np.intp)
+    index = np.add.accumulate(steps).astype(np.intp)  # (original,) pixels of the resized photo
     low, high = np.searchsorted(index, [max(offset, 0), min(offset + size, resized)])
     return int(low), index[low : max(low, high)] - offset
 

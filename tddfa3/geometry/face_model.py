@@ -159,7 +159,7 @@ class FaceModel(nn.Module):
             raise ValueError(f"shape must be (B, {self.n_vertices}, 3), not {tuple(shape.shape)}")
         if shape.device.type == "cpu" and not shape.requires_grad:
             # One pass of compiled code: 0.7 ms per face of 35,709 vertices against 8 ms.
-            normals = np.empty(tuple(shape.shape), np.float32)
+            normals = np.empty(tuple(shape.shape), np.float32)  # (B, V, 3)
             _fill_normals(
                 shape.float().contiguous().numpy(),
                 self.triangles.numpy(),
@@ -181,9 +181,9 @@ class FaceModel(nn.Module):
         Raises:
             ValueError: If the shapes do not fit together.
         """
-        shape = self.shape(coefficients.id, coefficients.exp)
-        rotation = rotation_matrix(coefficients.angle)
-        camera = to_camera(shape, rotation, coefficients.trans)
+        shape = self.shape(coefficients.id, coefficients.exp)  # (B, V, 3)
+        rotation = rotation_matrix(coefficients.angle)  # (B, 3, 3)
+        camera = to_camera(shape, rotation, coefficients.trans)  # (B, V, 3)
         return Geometry(
             coefficients=coefficients,
             shape=shape,
@@ -202,7 +202,7 @@ class FaceModel(nn.Module):
         Returns:
             (B, V, 3) RGB clipped to 0..1.
         """
-        albedo = self.albedo(geometry.coefficients.alb)
+        albedo = self.albedo(geometry.coefficients.alb)  # (B, V, 3)
         return (albedo * sh_shading(geometry.normals, geometry.coefficients.sh)).clamp_(0.0, 1.0)
 
 
@@ -219,11 +219,11 @@ def sh_shading(normals: Tensor, sh: Tensor) -> Tensor:
     Raises:
         ValueError: If an argument has another shape.
     """
-    bands = sh_bands(normals)
+    bands = sh_bands(normals)  # (B, V, 9)
     _check_batch("sh", sh, CoefficientSizes.sh, len(normals))
     light = sh.view(len(sh), 3, 9).clone()  # (B, channel, band)
     light[..., 0] += SH_AMBIENT
-    return bands @ light.transpose(1, 2)
+    return bands @ light.transpose(1, 2)  # (B, V, 9) @ (B, 9, 3)
 
 
 def sh_bands(normals: Tensor) -> Tensor:
@@ -303,9 +303,9 @@ def _fill_normals(
     Indices are not checked here; ``FaceModelData`` has done so.
     """
     one, tiny = np.float32(1.0), np.float32(_TINY)
-    faces = np.zeros((len(triangles) + 1, 3), np.float32)
+    faces = np.zeros((len(triangles) + 1, 3), np.float32)  # (T + 1, 3); the last one stays 0
     for n in range(len(vertices)):
-        v = vertices[n]
+        v = vertices[n]  # (V, 3)
         for i in range(len(triangles)):
             a, b, c = triangles[i]
             e0, e1, e2 = v[a, 0] - v[b, 0], v[a, 1] - v[b, 1], v[a, 2] - v[b, 2]

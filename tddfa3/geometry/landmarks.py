@@ -72,7 +72,7 @@ class LandmarkIndex(nn.Module):
 
         Without roll a parallel is horizontal, so its outermost vertex in x is on the silhouette.
         """
-        angle = geometry.coefficients.angle.clone()
+        angle = geometry.coefficients.angle.clone()  # (B, 3)
         angle[:, 2] = 0.0
         candidates = geometry.shape[:, self.marching_rows.flatten()]  # (B, 32 P, 3)
         level = to_camera(candidates, rotation_matrix(angle), geometry.coefficients.trans)
@@ -100,7 +100,7 @@ def marching_rows(
     """
     # A vertex listed by two parallels belongs to the later one: upstream's table has one entry per
     # vertex.
-    owner = np.full(n_vertices, -1)
+    owner = np.full(n_vertices, -1)  # (V,) the vertex' parallel
     for i, row in enumerate(parallel):
         owner[row] = i
     rows = [np.flatnonzero(owner == i) for i in range(CONTOUR) if i != CHIN]

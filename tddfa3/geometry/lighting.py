@@ -87,11 +87,11 @@ class LightSolver(nn.Module):
 
         basis = model.albedo_basis.view(model.n_vertices, 3, -1)[self.skin] / 255
         basis = basis[..., :LEADING_ALBEDO]  # (S, 3, K)
-        alb = coefficients.alb.clone()
+        alb = coefficients.alb.clone()  # (B, n_alb)
         # White light first, so that the photograph's colour is attributed to the skin; the colour
         # of the light explains what remains.
         grey = coefficients.sh.view(-1, 3, 9).mean(dim=1, keepdim=True).expand(-1, 3, 9)
-        sh = grey.flatten(1)
+        sh = grey.flatten(1)  # (B, 27)
         for white in (True, False):
             albedo = model.albedo(alb)[:, self.skin]  # (B, S, 3)
             sh = self._light(seen, albedo, bands, weights, sh, white=white)
@@ -123,7 +123,7 @@ class LightSolver(nn.Module):
             design, target = design.flatten(1, 2)[:, None], target.flatten(1)[:, None]
         else:
             channels = 1
-        solution = prior
+        solution = prior  # (B, 3, 9), with ``white`` (B, 1, 9)
         for _ in range(ROUNDS):
             residual = target - (design @ solution[..., None])[..., 0]
             used = _reweighted(weights, residual.view(len(seen), 3, -1)).repeat(1, channels)
@@ -137,8 +137,8 @@ class LightSolver(nn.Module):
         design = (light[..., None] * basis).flatten(1, 2)  # (B, 3 S, K)
         target = seen - albedo * light  # (B, S, 3)
         used = _reweighted(weights, target.transpose(1, 2)).repeat_interleave(3, dim=1)  # (B, 3 S)
-        zero = design.new_zeros(len(design), design.shape[2])
-        ridge = torch.full_like(zero[0], ALBEDO_RIDGE)
+        zero = design.new_zeros(len(design), design.shape[2])  # (B, K)
+        ridge = torch.full_like(zero[0], ALBEDO_RIDGE)  # (K,)
         return _ridge(design, target.flatten(1), used, ridge, zero)
 
 
@@ -163,6 +163,6 @@ def _ridge(design: Tensor, target: Tensor, weights: Tensor, ridge: Tensor, prior
     weighted = design * (weights / weights.sum(dim=-1, keepdim=True).clamp(min=1e-6))[..., None]
     # (..., K, K), solved in float64.
     normal = (weighted.transpose(-1, -2) @ design).double() + torch.diag(ridge).double()
-    missing = target - (design @ prior[..., None])[..., 0]
-    right = (weighted.transpose(-1, -2) @ missing[..., None]).double()
+    missing = target - (design @ prior[..., None])[..., 0]  # (..., N)
+    right = (weighted.transpose(-1, -2) @ missing[..., None]).double()  # (..., K, 1)
     return prior + torch.linalg.solve(normal, right)[..., 0].to(prior.dtype)

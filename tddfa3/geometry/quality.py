@@ -50,7 +50,7 @@ def face_size(landmarks68: ArrayLike) -> float:
         ValueError: If an argument has another shape.
     """
     points = _points("landmarks68", landmarks68, 68)
-    eyes, mouth = points[list(OUTER_EYE_CORNERS)], points[list(MOUTH_CORNERS)]
+    eyes, mouth = points[list(OUTER_EYE_CORNERS)], points[list(MOUTH_CORNERS)]  # (2, 2) each
     return float(
         max(
             np.linalg.norm(eyes[1] - eyes[0]),

@@ -73,9 +73,9 @@ class PointRefiner(nn.Module):
         super().__init__()
         self.sizes = data.sizes
         self.n_id, self.n_exp = min(LEADING, data.sizes.id), min(LEADING, data.sizes.exp)
-        vertices = data.landmarks["68"][[i for group in FIVE_FROM_68 for i in group]]
+        vertices = data.landmarks["68"][[i for group in FIVE_FROM_68 for i in group]]  # (7,)
         bases = (data.id_basis, data.exp_basis)
-        basis = np.concatenate([each[vertices] for each in bases], axis=2)
+        basis = np.concatenate([each[vertices] for each in bases], axis=2)  # (7, 3, n_id + n_exp)
         held = opens_more_than_it_moves(data)[: self.n_exp]
         moving = [*[SHAPE_SPREAD] * self.n_id, *np.where(held, HELD, SHAPE_SPREAD)]
         arrays = {
@@ -109,12 +109,12 @@ class PointRefiner(nn.Module):
         split(alpha, self.sizes)
         if points5.shape != (len(alpha), 5, 2):
             raise ValueError(f"points5 must be ({len(alpha)}, 5, 2), not {tuple(points5.shape)}")
-        usable = torch.isfinite(points5).all(dim=(1, 2))
+        usable = torch.isfinite(points5).all(dim=(1, 2))  # (B,)
         goal = torch.where(usable[:, None, None], points5, 0).double() - self.offset
         start, moved = alpha.double(), torch.zeros(len(alpha), len(self.spread)).to(self.spread)
-        cost = self._cost(start, moved, goal)
+        cost = self._cost(start, moved, goal)  # (B,)
         for _ in range(STEPS):
-            proposed = moved + self._step(start, moved, goal)
+            proposed = moved + self._step(start, moved, goal)  # (B, P)
             new_cost = self._cost(start, proposed, goal)
             better = usable & (new_cost < cost)
             moved = torch.where(better[:, None], proposed, moved)
@@ -126,7 +126,7 @@ class PointRefiner(nn.Module):
         """The Gauss-Newton step (B, P) from the deviation ``moved`` (B, P)."""
         points, jacobian = self._linearised(self._moved(start, moved))  # (B, 5, 2), (B, 10, P)
         residual = (goal - points).flatten(1) / POINT_SPREAD  # (B, 10)
-        jacobian = jacobian / POINT_SPREAD
+        jacobian = jacobian / POINT_SPREAD  # (B, 10, P)
         information = torch.diag(self.spread**-2)  # (P, P)
         normal = jacobian.transpose(1, 2) @ jacobian + information  # (B, P, P)
         right = (jacobian.transpose(1, 2) @ residual[..., None])[..., 0] - moved / self.spread**2
@@ -135,7 +135,7 @@ class PointRefiner(nn.Module):
     def _cost(self, start: Tensor, moved: Tensor, goal: Tensor) -> Tensor:
         """(B,) sum of squared deviations from both measurements, in their standard deviations."""
         points = self._five_points(self._vertices(self._moved(start, moved)))  # (B, 5, 2)
-        residual = (goal - points) / POINT_SPREAD
+        residual = (goal - points) / POINT_SPREAD  # (B, 5, 2)
         return residual.square().sum(dim=(1, 2)) + (moved / self.spread).square().sum(dim=1)
 
     def _moved(self, start: Tensor, moved: Tensor) -> Tensor:
@@ -154,31 +154,31 @@ class PointRefiner(nn.Module):
     def _vertices(self, alpha: Tensor) -> Tensor:
         """The seven vertices behind the five points, in the camera frame: (B, 7, 3)."""
         given = split(alpha, self.sizes)
-        shape = self._shape(alpha)
+        shape = self._shape(alpha)  # (B, 7, 3)
         return to_camera(shape, rotation_matrix(given.angle), given.trans)
 
     def _shape(self, alpha: Tensor) -> Tensor:
         """The same vertices in the model frame: (B, 7, 3)."""
         given = split(alpha, self.sizes)
-        weights = torch.cat([given.id, given.exp], dim=1)
+        weights = torch.cat([given.id, given.exp], dim=1)  # (B, n_id + n_exp)
         return self.mean + torch.einsum("vck,bk->bvc", self.basis, weights)
 
     def _linearised(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """The five points (B, 5, 2) and their Jacobian (B, 10, P)."""
         given, shape = split(alpha, self.sizes), self._shape(alpha)
-        rotation = rotation_matrix(given.angle)
+        rotation = rotation_matrix(given.angle)  # (B, 3, 3)
         camera = to_camera(shape, rotation, given.trans)  # (B, 7, 3)
         # z grows away from the camera in the camera frame, and towards it in the model frame.
         towards = camera.new_tensor([1.0, 1.0, -1.0])
         turns = [shape @ turn * towards for turn in rotation_derivatives(given.angle)]  # (B, 7, 3)
-        shifts = torch.diag(towards).expand(len(alpha), camera.shape[1], 3, 3)
+        shifts = torch.diag(towards).expand(len(alpha), camera.shape[1], 3, 3)  # (B, 7, 3, 3)
         id, exp = self.basis[..., : self.n_id], self.basis[..., self.sizes.id :][..., : self.n_exp]
         leading = torch.cat([id, exp], dim=2)  # (7, 3, P - 6)
         shaped = torch.einsum("vck,bcd->bvdk", leading, rotation * towards)  # (B, 7, 3, P - 6)
         motion = torch.cat([torch.stack(turns, dim=3), shifts, shaped], dim=3)  # (B, 7, 3, P)
         # The derivative of the perspective projection.
         pixel = project(camera) - CENTRE  # (B, 7, 2)
-        depth = camera[..., 2, None, None]
+        depth = camera[..., 2, None, None]  # (B, 7, 1, 1)
         flow = (FOCAL * motion[..., :2, :] - pixel[..., None] * motion[..., 2:, :]) / depth
         flow = flow * camera.new_tensor([1.0, -1.0])[:, None]  # (B, 7, 2, P), y down
         return self._five_points(camera), _grouped(flow).flatten(1, 2)
@@ -219,7 +219,7 @@ def rotation_derivatives(angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         three times (B, 3, 3).
     """
-    quarter = torch.eye(3, dtype=angle.dtype, device=angle.device) * (math.pi / 2)
+    quarter = torch.eye(3, dtype=angle.dtype, device=angle.device) * (math.pi / 2)  # (3, 3)
     by_pitch, by_yaw, by_roll = (
         (rotation_matrix(angle + turn) - rotation_matrix(angle - turn)) / 2 for turn in quarter
     )

@@ -46,7 +46,7 @@ def visible_vertices(
     owns_pixel = rast.new_zeros((batch, triangles.shape[0] + 1), dtype=torch.bool)  # (B, T + 1)
     owns_pixel.scatter_(1, rast[..., 3].flatten(1).long(), True)
     image, triangle = owns_pixel[:, 1:].nonzero(as_tuple=True)  # each (number of such triangles,)
-    seen = rast.new_zeros((batch, vertices), dtype=torch.bool)
+    seen = rast.new_zeros((batch, vertices), dtype=torch.bool)  # (B, V)
     seen[image[:, None], triangles[triangle].long()] = True
     return seen & (normals[..., 2] >= 0)
 
@@ -126,8 +126,8 @@ class PartSegmenter:
 def _concatenate(part_triangles: tuple[np.ndarray, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Triangles int32 (M, 3) of all parts, and each part's (first, count) as int32 (P, 2)."""
     counts = np.array([len(triangles) for triangles in part_triangles], np.int32)
-    ranges = np.stack([np.cumsum(counts, dtype=np.int32) - counts, counts], axis=1)
-    joined = np.concatenate([triangles.reshape(-1, 3) for triangles in part_triangles])
+    ranges = np.stack([np.cumsum(counts, dtype=np.int32) - counts, counts], axis=1)  # (P, 2)
+    joined = np.concatenate([triangles.reshape(-1, 3) for triangles in part_triangles])  # (M, 3)
     return torch.from_numpy(joined.astype(np.int32)), torch.from_numpy(ranges)
 
 
@@ -161,7 +161,7 @@ def pack_parts(masks: torch.Tensor) -> torch.Tensor:
         ValueError: If ``masks`` has another shape or dtype, or more than 8 parts.
     """
     _check_masks(masks, MAX_PACKED_PARTS)
-    bits = torch.tensor([1 << i for i in range(masks.shape[1])], dtype=torch.uint8)
+    bits = torch.tensor([1 << i for i in range(masks.shape[1])], dtype=torch.uint8)  # (P,)
     return (masks * bits.to(masks.device)[:, None, None]).sum(dim=1, dtype=torch.uint8)
 
 

@@ -88,7 +88,7 @@ def resize_window(
         uint8 (rows, columns, 3).
     """
     (left, right), (top, bottom) = columns.reads, rows.reads
-    across = _transpose(image[top:bottom, left:right])
+    across = _transpose(image[top:bottom, left:right])  # (right - left, bottom - top, 3)
     narrow = _transpose(_resize_rows(across, columns.first - np.int32(left), columns.weights))
     return _resize_rows(narrow, rows.first - np.int32(top), rows.weights)
 

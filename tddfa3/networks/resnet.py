@@ -27,7 +27,7 @@ class ResNet50Trunk(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``(B, 3, H, W)`` -> 512, 1024 and 2048 channels at strides 8, 16 and 32."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))  # (B, 64, H / 4, W / 4)
         fine = self.layer2(self.layer1(x))
         middle = self.layer3(fine)
         return fine, middle, self.layer4(middle)

@@ -110,7 +110,7 @@ def check_attributes(attr: torch.Tensor, rast: torch.Tensor, tri: torch.Tensor) 
 
 def non_finite_index(pos: torch.Tensor) -> int | None:
     """The first index along the leading dimension with a NaN or infinite value, or None."""
-    bad = ~torch.isfinite(pos).flatten(1).all(dim=1)
+    bad = ~torch.isfinite(pos).flatten(1).all(dim=1)  # (B,) or (N,)
     return int(bad.nonzero()[0]) if bool(bad.any()) else None
 
 

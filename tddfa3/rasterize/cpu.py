@@ -65,7 +65,7 @@ class CpuRasterizer:
         height, width = arguments.check_resolution(resolution)
         vertices, triangles = _numpy(pos), _numpy(tri)
         if ranges is None:
-            whole = np.array([[0, len(triangles)]], np.int32)
+            whole = np.array([[0, len(triangles)]], np.int32)  # (1, 2)
             out = np.empty((len(vertices), 1, height, width, 4), np.float32)  # (B, 1, H, W, 4)
             self._share(
                 len(vertices),
@@ -113,7 +113,7 @@ class CpuRasterizer:
         arguments.check_attributes(attr, rast, tri)
         values, picture, triangles = _numpy(attr), _numpy(rast), _numpy(tri)
         if values.ndim == 2:
-            values = values[None]
+            values = values[None]  # (1, N, C)
         out = np.empty((*picture.shape[:3], values.shape[2]), np.float32)  # (B, H, W, C)
 
         def fill(part: slice) -> None:

@@ -20,7 +20,7 @@ def interpolate_kernel(
     """
     count, height, width, channels = out.shape
     for i in range(count):
-        values = attr[i % attr.shape[0]]
+        values = attr[i % attr.shape[0]]  # (V, C)
         for y in range(height):
             for x in range(width):
                 t = np.int64(rast[i, y, x, 3]) - 1

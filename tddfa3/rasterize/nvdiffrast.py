@@ -123,7 +123,7 @@ class NvdiffrastRasterizer:
         height, width = arguments.check_resolution(resolution)
         out = pos.new_zeros((pos.shape[0], ranges.shape[0], height, width), dtype=torch.bool)
         for group, (first, count) in enumerate(ranges.tolist()):
-            rast = self.rasterize(pos, tri[first : first + count], (height, width))
+            rast = self.rasterize(pos, tri[first : first + count], (height, width))  # (B, H, W, 4)
             out[:, group] = rast[..., 3] > 0
         return out
 

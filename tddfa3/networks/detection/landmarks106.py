@@ -209,10 +209,10 @@ def soft_argmax(heatmaps: Tensor) -> Tensor:
         ``(B, N, 2)`` as shares of S.
     """
     size = heatmaps.shape[-1]
-    weights = heatmaps.flatten(2).softmax(dim=2).reshape(heatmaps.shape)
+    weights = heatmaps.flatten(2).softmax(dim=2).reshape(heatmaps.shape)  # (B, N, S, S)
     steps = torch.arange(size, dtype=weights.dtype, device=weights.device)
-    mean_row = weights.sum(dim=3) @ steps
-    mean_column = weights.sum(dim=2) @ steps
+    mean_row = weights.sum(dim=3) @ steps  # (B, N)
+    mean_column = weights.sum(dim=2) @ steps  # (B, N)
     return torch.stack([mean_row, mean_column], dim=2) / size
 
 
