@@ -1,1 +1,1 @@
-"""What the networks and the 3DMM are loaded from: bundles, and the ways to make them."""
+"""Bundles, from which the networks and the 3DMM are loaded, and the ways to make them."""

@@ -12,16 +12,20 @@ from tddfa3.assets.generators.synthetic.lattice import EYE_X, EYE_Y, MOUTH_Y, La
 from tddfa3.assets.generators.synthetic.seeded import FloatArray, NamedRandom, bump
 
 N_EXP = 40
-# Root mean square movement per vertex of a small local movement.
+"""Columns of the expression basis."""
 LOCAL_RMS = 0.006
+"""Root mean square movement per vertex of a small local movement, in model units."""
 
 
 @dataclass(frozen=True)
 class Movement:
     """One column of the expression basis.
 
-    ``low`` and ``high`` bound the coefficient's useful range: within it the movement alone folds
-    nothing. 0 is the neutral face.
+    Attributes:
+        name: of the movement.
+        low: lower end of the coefficient's useful range, in which the movement alone makes no
+            folds. 0 is the neutral face.
+        high: upper end.
     """
 
     name: str
@@ -29,7 +33,6 @@ class Movement:
     high: float
 
 
-# The first fourteen have the order and the meaning of the synthetic face's designed movements.
 MOVEMENTS = (
     Movement("jaw_open", 0.0, 4.0),  # 1 = the lower lip 0.10 units down; 4 = wide open
     Movement("smile", -1.0, 2.0),  # mouth corners out, up and back, cheeks up
@@ -61,9 +64,10 @@ MOVEMENTS = (
     Movement("cheeks_raise", -1.0, 1.5),
     Movement("jaw_forward", -1.5, 1.5),
 )
+"""The first fourteen have the order and meaning of the synthetic face's designed movements."""
 EXPRESSION_NAMES = tuple(movement.name for movement in MOVEMENTS)
-# name -> the coefficient's useful range
 EXPRESSION_RANGES = {movement.name: (movement.low, movement.high) for movement in MOVEMENTS}
+"""Name to the coefficient's useful range."""
 
 _JAW_DROP = 0.10
 # Rim of the jaw: y on the undeformed face -> its share of the chin's movement.
@@ -77,7 +81,7 @@ def expression_basis(random: NamedRandom, lattice: Lattice, shape: FloatArray) -
     named = [*fields.first(), *fields.further()]
     designed = np.stack([field.ravel() for field in named], 1)
     local = _local_movements(random("exp"), lattice, N_EXP - len(named))
-    # What the named movements can do already is taken out of the local ones.
+    # The part that the named movements can make is removed from the local ones.
     local -= designed @ np.linalg.lstsq(designed, local, rcond=None)[0]
     local *= LOCAL_RMS / np.sqrt((local**2).mean(0) * 3)
     return np.concatenate([designed, local], 1)
@@ -109,7 +113,7 @@ def _vectors(
 
 
 def smooth_step(value: FloatArray, start: float, end: float) -> FloatArray:
-    """0 before ``start``, 1 after ``end``, without a kink between them."""
+    """0 before ``start``, 1 after ``end``, smooth in between."""
     t = np.clip((value - start) / (end - start), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -126,7 +130,7 @@ class _Fields:
         # 1 in the middle of the lips, 0 from the slit's ends outwards.
         self.lips_open = np.clip(1 - (self.ax / slit) ** 3.5, 0, None)
         around = self.x / 0.25
-        # Odd in x, +-1 at the mouth corners, and its square: both without a kink.
+        # Odd in x and +-1 at the mouth corners; like its square, it has no kink.
         self.outwards = around * np.exp((1 - around**2) / 2)
         self.corners = self.outwards**2 * bump(self.y - MOUTH_Y, 0.16)
         self.side = np.tanh(self.x / 0.10)
@@ -137,7 +141,7 @@ class _Fields:
         return _vectors(self.lattice, **axes)
 
     def first(self) -> list[FloatArray]:
-        """The fourteen that the synthetic face has too."""
+        """The fourteen movements that the synthetic face also has."""
         out_and_in = self.outwards * bump(self.y - MOUTH_Y, 0.17)
         cheek = bump(self.ax - 0.42, 0.20) * bump(self.y + 0.10, 0.16)
         brows = bump(self.ax - 0.34, 0.28) * self._brow_height()
@@ -263,7 +267,7 @@ class _Fields:
             line = line[np.argsort(self.y[line])]
             lid = _lid_line(self.y[line], self.shape[line], (bottom[line[0]], top[line[0]]))
             move[line] = np.where(np.isnan(lid), move[line], lid)
-        # The fill only comes near what is known, but eyes close to less than it may be off.
+        # The fill is only near the known values, but its error could keep the eyes from closing.
         move = np.where(np.isnan(move), biharmonic_fill(self.lattice, move), move)
         over_lid = np.clip(self.y - top, 0, None) / 0.05
         move[:, 2] += 0.016 * over_lid * np.exp(1 - over_lid) * across**2

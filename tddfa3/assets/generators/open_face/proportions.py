@@ -1,9 +1,9 @@
 """Where the points of a mean face lie, measured with MediaPipe.
 
-Measured with MediaPipe 0.10.14 (Google, Apache License 2.0): proportions of its canonical face and
-of the 468 points that its face mesh network found on a few photographed faces, aligned on the
-forehead, nose and outer eye corners, averaged, made symmetric, the lips closed, rounded. Model
-units and axes; x < 0 is the subject's right half, which stands for both.
+The proportions are those of the canonical face of MediaPipe 0.10.14 (Google, Apache License 2.0)
+and of the 468 points that its face mesh network found on a few photographed faces. They were
+aligned on the forehead, nose and outer eye corners, averaged, made symmetric and rounded, with the
+lips closed. Model units and axes; only the subject's right half, x < 0, is listed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from tddfa3.assets.generators.synthetic.seeded import FloatArray
 
 Point: TypeAlias = tuple[float, float, float]
 
-# iBUG's number of a landmark of the right half -> its place; MediaPipe's usual subset of 68 points.
 MEASURED_68: dict[int, Point] = {
     0: (-0.710, 0.396, -0.303),
     1: (-0.714, 0.085, -0.455),
@@ -58,8 +57,8 @@ MEASURED_68: dict[int, Point] = {
     66: (0.000, -0.370, 0.321),
     67: (-0.059, -0.368, 0.312),
 }
+"""iBUG's number of a landmark of the right half to its place; MediaPipe's usual 68 points."""
 
-# Between the landmarks: flat coordinates (around, up) on the lattice, then the place.
 MEASURED_BETWEEN = (
     (-0.39, 0.78, -0.505, 0.737, 0.081),
     (-0.26, 0.82, -0.352, 0.800, 0.194),
@@ -161,8 +160,8 @@ MEASURED_BETWEEN = (
     (0.00, -0.92, 0.000, -0.804, 0.220),
     (-0.21, -0.96, -0.228, -0.808, 0.082),
 )
+"""Points between the landmarks: flat coordinates (around, up) on the lattice, then the place."""
 
-# iBUG's number of the landmark on the other side.
 MIRRORED_68 = np.array(
     [
         *(*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31),
@@ -170,6 +169,7 @@ MIRRORED_68 = np.array(
         *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65),
     ]
 )
+"""iBUG's number of the landmark on the other side, by iBUG's number."""
 
 
 def landmark_places() -> FloatArray:

@@ -15,8 +15,8 @@ RANDOM_RMS = 6.0
 SKIN = np.array([184.0, 141.0, 120.0])
 SCLERA, IRIS, PUPIL = (206.0, 200.0, 194.0), (88.0, 66.0, 50.0), (24.0, 20.0, 18.0)
 BROW, LIPS, LASHES = (78.0, 58.0, 48.0), (164.0, 92.0, 88.0), (52.0, 40.0, 36.0)
-# The pupils' x and y on the mean face.
 PUPILS = (0.318, 0.305)
+"""The pupils' |x| and y on the mean face, in model units."""
 
 ALBEDO_NAMES = (
     "lightness",

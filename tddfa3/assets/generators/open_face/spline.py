@@ -10,10 +10,17 @@ from tddfa3.assets.generators.synthetic.seeded import FloatArray
 def thin_plate(
     points: FloatArray, values: FloatArray, smoothing: FloatArray, at: FloatArray
 ) -> FloatArray:
-    """(M,k) values at ``at`` (M,2) of the spline through ``values`` (N,k) at ``points`` (N,2).
+    """Values of the spline that bends least (Bookstein 1989).
 
-    The spline bends as little as it can (Bookstein 1989). ``smoothing`` (N,) 0 makes it pass
-    exactly through a point; more lets it pass by.
+    Args:
+        points: (N, 2).
+        values: (N, k), at the points.
+        smoothing: (N,); with 0 the spline passes through a point exactly, with more it may pass
+            beside it.
+        at: (M, 2).
+
+    Returns:
+        (M, k), values at ``at``.
     """
     count = len(points)
     system = np.zeros((count + 3, count + 3))

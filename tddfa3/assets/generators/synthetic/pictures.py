@@ -1,6 +1,6 @@
 """Procedural pictures with cartoon heads.
 
-They are only passed through the random networks, to measure the statistics their layers need.
+They only pass through the random networks, to measure the statistics that their layers need.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import numpy as np
 
 from tddfa3.assets.generators.synthetic.seeded import FloatArray, NamedRandom
 
-Head = tuple[float, float, float]  # centre x, centre y, radius, in pixels
+Head = tuple[float, float, float]
+"""Centre x, centre y and radius, in pixels."""
 
 
 def picture(

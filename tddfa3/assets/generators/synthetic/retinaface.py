@@ -24,11 +24,12 @@ from tddfa3.assets.generators.synthetic.seeded import (
 CANVAS = 512
 PICTURES = 8
 LOGITS_PER_DEVIATION = 1.1
-LOGIT_OF_07 = 0.847  # the detector keeps scores above 0.7
-# Level: the anchor in use, its size and the level's stride in canvas pixels.
+LOGIT_OF_07 = 0.847
+"""Logit of 0.7, above which the detector keeps scores."""
 ACTIVE_ANCHORS = {1: (1, 128.0, 16), 2: (0, 256.0, 32)}
-# Share of the anchors that stay below a score of 0.7, per level.
+"""Level to the anchor in use, its size and the level's stride in canvas pixels."""
 PASS_QUANTILE = {1: 0.9985, 2: 0.975}
+"""Level to the share of its anchors that stay below a score of 0.7."""
 
 
 def synthetic_retinaface(random: NamedRandom) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ MAT_HEADER_BYTES = 116
 
 
 def upstream_content(file: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """A network's tensors wrapped as upstream's ``file`` has them."""
+    """A network's tensors, wrapped as in upstream's ``file``."""
     if file == LANDMARKS106_PTH:
         tensors = {f"module.{key}": tensor for key, tensor in tensors.items()}
     state_key = NETWORK_FILES[file][1]
@@ -35,9 +35,13 @@ def write_upstream_files(
     landmarks68: np.ndarray[Any, Any],
     networks: Mapping[str, Mapping[str, torch.Tensor]],
 ) -> None:
-    """Write ``face_model.npy``, ``similarity_Lm3D_all.mat`` and the networks' ``.pth`` files.
+    """Writes ``face_model.npy``, ``similarity_Lm3D_all.mat`` and the networks' ``.pth`` files.
 
-    ``networks`` maps upstream's file names to tensors.
+    Args:
+        folder: is made if it is missing.
+        face_model: the dictionary of ``face_model.npy``.
+        landmarks68: (68, 3) mean landmarks.
+        networks: upstream's file names to tensors.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # A 0-d array of one object, as upstream saves it, hence the pickle inside.
