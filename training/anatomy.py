@@ -1,4 +1,4 @@
-"""What surrounds and fills the face: the inside of the mouth, skull, ears, neck, hair."""
+"""The rest of the head: the inside of the mouth, skull, ears, neck and hair."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ OUTER_UPPER = [48, 49, 50, 51, 52, 53, 54]
 OUTER_LOWER = [48, 59, 58, 57, 56, 55, 54]
 INNER_UPPER = [60, 61, 62, 63, 64]
 INNER_LOWER = [60, 67, 66, 65, 64]
-# Behind the lips, in model units: teeth, then the wall of the mouth.
 TEETH_DEPTH, WALL_DEPTH = 0.05, 0.075
+"""How far teeth and the mouth's wall lie behind the lips, in model units."""
 
 
 def mouth_interior(
@@ -36,14 +36,14 @@ def mouth_interior(
     """Wall, teeth and tongue.
 
     Args:
-        random: decides on sizes, shades and places.
+        random: draws the sizes and colours.
         landmarks: (68,3) of the face, model frame.
-        relaxed: (68,3) of the same head without expression: where the skull's teeth are.
+        relaxed: (68,3) of the same head without expression, which says where the teeth are.
         jaw: (3,) how far the jaw, with its teeth and the tongue, has moved.
     """
     shadow = random.uniform(0.5, 1.0)
     line = float(relaxed[[60, 64], 1].mean())
-    # Lips that pout or are drawn back take no teeth with them, but hide none either.
+    # Lips that pout or are drawn back neither move the teeth nor hide them.
     upper_edge = line - random.uniform(-0.01, 0.075)
     lower_edge = line + float(jaw[1]) + random.uniform(-0.09, 0.03)
     surfaces = [_wall(landmarks, shadow * random.uniform(0.08, 0.4))]
@@ -64,7 +64,7 @@ def mouth_interior(
 
 
 def _wall(landmarks: Floats, light: float) -> Surface:
-    """A hollow sheet behind the lips, wide and high enough that no gap shows beside it."""
+    """A hollow sheet behind the lips, large enough that no gap shows beside it."""
     upper, lower = landmarks[OUTER_UPPER], landmarks[OUTER_LOWER]
     down = np.linspace(0, 1, 7)[:, None, None]
     sheet = upper * (1 - down) + lower * down
@@ -79,7 +79,7 @@ def _teeth(
 ) -> Surface:
     """A strip along the lip's curve, from ``edge`` up (or down) by ``height``."""
     points = landmarks[lip]
-    reach = 0.93 if height > 0 else 0.75  # the lower teeth stand closer together
+    reach = 0.93 if height > 0 else 0.75  # the lower teeth are closer together
     across = np.linspace(-reach, reach, 13)
     at = np.linspace(-1, 1, len(lip))
     x, z = np.interp(across, at, points[:, 0]), np.interp(across, at, points[:, 2])
@@ -93,17 +93,23 @@ def _teeth(
 
 @dataclass(frozen=True)
 class Build:
-    """Where a head's other parts attach: model units."""
+    """Where a head's other parts attach, in model units.
+
+    Attributes:
+        half_width: x of the face's widest place.
+        rim_depth: z of that place, where the face's mesh ends.
+        eye_y: mean y of the eyes.
+        chin: (3,).
+    """
 
     half_width: float
     rim_depth: float
-    """z of the face's widest place, where its mesh ends."""
     eye_y: float
     chin: Floats
 
     @classmethod
     def of(cls, vertices: Floats, landmarks: Floats) -> Build:
-        """Measures a head: ``vertices`` (V,3) and ``landmarks`` (68,3), model frame."""
+        """The build of a face with vertices (V,3) and landmarks (68,3) in the model frame."""
         widest = int(vertices[:, 0].argmax())
         return cls(
             float(vertices[widest, 0]),
@@ -149,7 +155,7 @@ def _neck(random: np.random.Generator, build: Build) -> list[Surface]:
     x = np.sin(around) * width * (1 + 0.35 * down**3) + lean * down
     z = build.rim_depth - 0.25 + np.cos(around) * 0.42 - 0.1 * down
     y = top + (bottom - top) * down + 0 * around
-    # In the shadow of the chin, which is what shows where the jaw ends.
+    # The shadow of the chin, which makes the jaw's edge visible.
     shade = 1 - random.uniform(0.1, 0.75) * np.exp(-(((down - 0.15) / 0.25) ** 2))
     neck = grid(
         "skin", np.stack(np.broadcast_arrays(x, y, z), -1), shade * random.uniform(0.6, 1.0)
@@ -204,7 +210,7 @@ def _long_hair(random: np.random.Generator, build: Build, shine: float) -> list[
 
 
 def atlas(random: np.random.Generator, painted: PaintedHead) -> npt.NDArray[np.float32]:
-    """``ATLAS_SHAPE`` float32: the face, and the patches of the other surfaces."""
+    """The face's texture and the patches of the other surfaces, float32 of ``ATLAS_SHAPE``."""
     texture = np.zeros(ATLAS_SHAPE, np.float32)
     texture[: len(painted.texture)] = painted.texture
     red = np.array([0.45, 0.12, 0.12]) * random.uniform(0.5, 1.2)

@@ -1,4 +1,4 @@
-"""What is behind a head: procedural scenes with the statistics of photographs, out of focus."""
+"""Backgrounds: procedural scenes with the statistics of photographs, out of focus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Floats = npt.NDArray[np.floating]
 
 
 def backdrop(random: np.random.Generator, size: int) -> Floats:
-    """(size,size,3) RGB 0..1."""
+    """A random background, (size,size,3) RGB 0..1."""
     kind = random.random()
     if kind < 0.55:
         picture = dead_leaves(random, size)
@@ -29,12 +29,12 @@ def backdrop(random: np.random.Generator, size: int) -> Floats:
 
 
 def dead_leaves(random: np.random.Generator, size: int) -> Floats:
-    """Shapes of all sizes in front of each other: edges and contrasts as photographs have them."""
+    """Shapes of all sizes in front of each other, with edges and contrasts as in photographs."""
     base = random.uniform(0, 1, 3) * random.uniform(0.3, 1)
     spread = random.uniform(0.05, 0.35)
     picture = np.full((size, size, 3), base, np.float32)
     for _ in range(int(random.integers(15, 70))):
-        # Areas by a power law.
+        # Areas follow a power law.
         radius = float(np.clip(size * 0.03 / random.uniform(0.03, 1), 2, size * 0.6))
         centre = random.uniform(-0.1, 1.1, 2) * size
         colour = np.clip(base + random.normal(0, spread, 3), 0, 1).tolist()
@@ -49,7 +49,7 @@ def dead_leaves(random: np.random.Generator, size: int) -> Floats:
 
 
 def mixed_grey(picture: Floats, share: np.float32) -> Floats:
-    """The picture with ``share`` of its saturation taken out."""
+    """The picture with ``share`` of its saturation removed."""
     return picture + (picture.mean(axis=2, keepdims=True) - picture) * share
 
 

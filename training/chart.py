@@ -1,4 +1,4 @@
-"""A flat picture of the mean face, on which features are painted where the landmarks are."""
+"""A flat picture of the mean face, on which features are painted at the landmarks."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from tddfa3.rasterize.cpu import CpuRasterizer
 Floats = npt.NDArray[np.floating]
 
 TEXTURE_SIZE = 384
-# The albedo basis is smooth: it is kept on a coarse grid and enlarged.
+"""Side S of a face's texture, in pixels."""
 COARSE_SIZE = 64
+"""Side C of the grid of the albedo basis, which is smooth and is enlarged from it."""
 
 
 @dataclass(frozen=True)
 class FaceChart:
-    """The plane of the texture: x right, y up, in model units, as :func:`face_plane` has it.
+    """The plane of the texture: x right, y up, in model units, as in :func:`face_plane`.
 
-    Args:
-        x: (S,S) of every texture pixel, row 0 at the top.
-        y: (S,S) likewise.
+    Attributes:
+        x: (S,S) x of every texture pixel, row 0 at the top.
+        y: (S,S) its y.
         landmarks: (68,2) in the plane.
         texture_xy: (V,2) column and row of every vertex in the texture, in pixels.
         mean_skin: (C,C,3) RGB 0..1, without eyes, brows and lips.
@@ -42,7 +43,7 @@ class FaceChart:
 
     @classmethod
     def of(cls, data: FaceModelData) -> FaceChart:
-        """Charts the texture of a face model."""
+        """The chart of the open face."""
         centres = (np.arange(TEXTURE_SIZE) + 0.5) / TEXTURE_SIZE
         u, v = np.meshgrid(centres, 1 - centres)
         plane = face_plane(np.stack([u.ravel(), v.ravel()], 1))
@@ -62,14 +63,14 @@ class FaceChart:
         )
 
     def skin(self, albedo: npt.NDArray[np.floating]) -> Floats:
-        """(S,S,3) bare skin of one head. ``albedo`` (n_alb,)."""
+        """The bare skin (S,S,3) of one head with the albedo coefficients (n_alb,)."""
         coarse = self.mean_skin + self.skin_basis @ albedo.astype(np.float32)
         size = (TEXTURE_SIZE, TEXTURE_SIZE)
         return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _bare_skin(data: FaceModelData) -> Floats:
-    """(V,3) mean albedo 0..1 where eyes, brows and lips have the colour of the skin around."""
+    """(V,3) mean albedo 0..1, with the skin's colour instead of eyes, brows and lips."""
     albedo = (data.mean_albedo / 255).astype(np.float32)
     parts = dict(zip(data.part_names, data.part_vertices, strict=True))
     skin = np.median(albedo[parts["skin"]], axis=0)
@@ -80,7 +81,7 @@ def _bare_skin(data: FaceModelData) -> Floats:
 
 
 def _in_texture(data: FaceModelData, values: Floats) -> Floats:
-    """(C,C,n): per-vertex values (V,n) drawn into the chart, nearest value where it is empty."""
+    """Per-vertex values (V,n) drawn into the chart, (C,C,n); the nearest one where it is empty."""
     uv = torch.from_numpy(np.ascontiguousarray(data.uv))
     # Of the same scale as the texture, with row 0 at the top.
     clip = torch.stack(

@@ -1,4 +1,4 @@
-"""What a camera and a file format do to a picture, down to the size that the network sees."""
+"""Degrades a picture as a camera and a file format do, and reduces it to the network's input."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Floats = npt.NDArray[np.floating]
 
 
 def photograph(random: np.random.Generator, picture: Floats) -> npt.NDArray[np.uint8]:
-    """(224,224,3) RGB 0..1 -> (112,112,3) uint8, the means of 2x2 pixels.
+    """(224,224,3) RGB 0..1 to (112,112,3) uint8, the means of 2x2 pixels.
 
-    The picture is taken at the resolution that the face has in a photograph, often lower than the
-    crop's, with that photograph's blur, noise, tones and JPEG blocks, and then enlarged.
+    The picture is first reduced to the resolution of a face in a photograph, which is often lower
+    than the crop's, gets a photograph's blur, noise, tones and JPEG blocks, and is then enlarged.
     """
     size = len(picture)
     if random.random() < 0.35:

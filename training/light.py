@@ -14,13 +14,18 @@ Floats = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Light:
-    """Spherical harmonics (27,) as coefficients hold them, and what made them."""
+    """Light as spherical harmonics, and how it was made.
+
+    Attributes:
+        sh: (27,), the coefficients.
+        tint: (3,) colour of the whole light.
+        highlight: (3,) unit normal of the surface that shines most.
+        gloss: strength of the highlight.
+    """
 
     sh: npt.NDArray[np.float32]
     tint: Floats
-    """(3,) colour of the whole light."""
     highlight: Floats
-    """(3,) unit: the normal that shines."""
     gloss: float
 
     def scaled(self, factor: float) -> Light:
@@ -33,7 +38,7 @@ class Light:
 
 
 def random_light(random: np.random.Generator) -> Light:
-    """One or two lights from random directions, over a random ambient light."""
+    """An ambient part and one or two directions, of random strengths and tints."""
     bands = np.zeros((3, 9))
     bands[:, 0] = SH_AMBIENT + random.normal(0, 0.1)
     for _ in range(random.integers(1, 3)):

@@ -1,4 +1,4 @@
-"""What training minimises: distances in the picture first, then pose, shape and coefficients."""
+"""The losses: mainly distances in the picture, then pose, shape and coefficients."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tddfa3.assets.face_model_data import FaceModelData
 from tddfa3.coefficients import Coefficients, CoefficientSizes, split
 from tddfa3.geometry.camera import project, rotation_matrix, to_camera
 
-# Vertices beside the 68 landmarks that the losses look at, drawn once with this seed.
 SURFACE_VERTICES, SURFACE_SEED = 400, 0
-# Weight of a landmark relative to a vertex of the surface.
+"""How many vertices the losses use beside the 68 landmarks, and the seed they are drawn with."""
 CONTOUR, FEATURE, EYE, MOUTH = 1.5, 4.0, 5.0, 6.0
-# Pairs across the lips and the lids, whose distance is a loss of its own: an opening of a few
-# pixels is easily lost among errors of position.
+"""Weights of landmarks relative to a vertex of the surface."""
 GAPS = ((61, 67), (62, 66), (63, 65), (37, 41), (38, 40), (43, 47), (44, 46))
+"""Pairs across the lips and the lids. Their distances are a loss of their own, because an opening
+of a few pixels has little weight among the errors of position."""
 LIP_GAPS = slice(0, 3)
 PIXELS_PER_UNIT = 101.5
 NAMED_EXPRESSIONS = 28
@@ -38,7 +38,11 @@ WEIGHTS = {
 
 
 class FaceLoss(nn.Module):
-    """Compares predicted coefficients (B,total) with those that made the pictures."""
+    """Compares predicted coefficients (B,total) with those of the pictures.
+
+    Args:
+        data: the 3DMM.
+    """
 
     mean: Tensor
     basis: Tensor
@@ -60,19 +64,19 @@ class FaceLoss(nn.Module):
         self.register_buffer("gaps", torch.tensor(GAPS))
 
     def shape(self, coefficients: Coefficients) -> Tensor:
-        """(B,n,3): the landmarks, then the surface, in the model frame."""
+        """The landmarks, then the surface, in the model frame: (B,n,3)."""
         weights = torch.cat([coefficients.id, coefficients.exp], dim=1)
         return self.mean + (weights @ self.basis.t()).view(len(weights), *self.mean.shape)
 
     def points(self, coefficients: Coefficients, shape: Tensor) -> Tensor:
-        """(B,n,2) crop pixels, y up."""
+        """The vertices (B,n,3) projected: (B,n,2) crop pixels, y up."""
         rotation = rotation_matrix(coefficients.angle)
         return project(to_camera(shape, rotation, coefficients.trans))
 
     def forward(self, predicted: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Name -> mean absolute difference, unweighted.
+        """Name to mean absolute difference, unweighted.
 
-        ``points``, ``shape`` and ``gaps`` in crop pixels (a model unit is 101.5), ``angle`` in
+        ``points``, ``shape`` and ``gaps`` are in crop pixels (a model unit is 101.5), ``angle`` in
         degrees, the others in the units of their coefficients.
         """
         found, wanted = split(predicted, self.sizes), split(target, self.sizes)
@@ -94,11 +98,11 @@ class FaceLoss(nn.Module):
         }
 
     def total(self, parts: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of the parts, by :data:`WEIGHTS`."""
+        """The weighted sum of the losses."""
         return torch.stack([WEIGHTS[name] * part for name, part in parts.items()]).sum()
 
     def figures(self, predicted: Tensor, target: Tensor) -> dict[str, float]:
-        """What the evaluation reports too, on renders: % of the outer-eye distance, degrees."""
+        """The evaluation's figures on renders: % of the eye distance, degrees, correlation."""
         found, wanted = split(predicted, self.sizes), split(target, self.sizes)
         found_shape, wanted_shape = self.shape(found), self.shape(wanted)
         points, reference = self.points(found, found_shape), self.points(wanted, wanted_shape)

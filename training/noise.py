@@ -1,4 +1,4 @@
-"""Random fields and the bump that features are painted with."""
+"""Random fields, and the bump with which features are painted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ramp(value: Floats) -> Floats:
 def fractal(
     random: np.random.Generator, size: int, octaves: Sequence[int], channels: int = 1
 ) -> Floats:
-    """(size,size,channels) noise of several cell counts per side, coarse ones the strongest."""
+    """(size,size,channels) noise of several cell counts per side; coarse ones are the strongest."""
     total = np.zeros((size, size, channels), np.float32)
     decay = random.uniform(0.3, 1.0)
     for cells in octaves:

@@ -15,10 +15,10 @@ Points = npt.NDArray[np.floating]
 def occlude(
     random: np.random.Generator, picture: Floats, points: Points, skin: Floats, hair: Floats
 ) -> Floats:
-    """The picture with what hides parts of the face.
+    """The picture with random things that hide parts of the face.
 
     Args:
-        random: decides what is drawn, and where.
+        random: decides on them.
         picture: (S,S,3) RGB.
         points: (68,2) landmarks in it, x right, y down.
         skin: (3,) lit colour.

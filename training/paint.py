@@ -1,8 +1,8 @@
-"""Paints the face of one person into the chart: what the morphable model does not know.
+"""Paints the face of one person into the chart, with details that the morphable model lacks.
 
 The result is a texture of four channels: RGB of the unlit skin, 0..1.2, and how much of the pixel
-is eyeball. Inside the eye RGB is the shadow of the lids, and the eyeball itself is painted when a
-picture is drawn (``shade.py``), so that lids that close cover an iris that stays round.
+is eyeball. Inside the eye RGB is the shadow of the lids. The eyeball itself is painted when a
+picture is drawn (``shade.py``), so that closing lids cover an iris that stays round.
 """
 
 from __future__ import annotations
@@ -32,20 +32,24 @@ HAIR_COLOURS = np.array(
     np.float32,
 )
 LIPSTICK = np.array([0.7, 0.1, 0.15], np.float32)
-# What blood does to the colour of skin: lips, and cheeks a little.
 REDDER = np.array([0.02, -0.28, -0.24], np.float32)
+"""How blood changes the colour of skin: in lips, and a little in cheeks."""
 
 
 @dataclass(frozen=True)
 class PaintedHead:
-    """One person's surface."""
+    """One person's surface.
+
+    Attributes:
+        texture: (S,S,4) RGB and share of eyeball.
+        hair: (3,) RGB of the hair, unlit.
+        skin: (3,) RGB of the skin, unlit.
+        bald: whether there is no hair on the head.
+    """
 
     texture: Floats
-    """(S,S,4) RGB and share of eyeball."""
     hair: Floats
-    """(3,) RGB of the hair, unlit."""
     skin: Floats
-    """(3,) RGB of the skin, unlit."""
     bald: bool
 
 
@@ -57,7 +61,7 @@ class Painter:
         self.ax = np.abs(chart.x)
         points = chart.landmarks
         self.places = points
-        # The left eye in the picture is the right one's mirror image: both are painted at once.
+        # The image-left eye is the mirror image of the other; both are painted at once.
         self.eye = np.abs(points[42:48])
         self.eye_x, self.eye_y = (self.eye[0] + self.eye[3]) / 2
         self.eye_half_width = float(self.eye[3, 0] - self.eye[0, 0]) / 2
@@ -69,7 +73,7 @@ class Painter:
         self.lower_lip = self.lip_line - float(points[57, 1])
 
     def paint(self, random: np.random.Generator, albedo: npt.NDArray[np.floating]) -> PaintedHead:
-        """``albedo`` (n_alb,) coefficients."""
+        """A random head with the albedo coefficients (n_alb,)."""
         bare = self.chart.skin(albedo)
         grain = fractal(random, TEXTURE_SIZE, (4, 8, 16, 64, 128), 2)
         hair = HAIR_COLOURS[random.integers(len(HAIR_COLOURS))] * np.float32(
@@ -101,9 +105,9 @@ class Painter:
         return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
     def _folds(self, random: np.random.Generator) -> Floats:
-        """(S,S) what spherical harmonics do not shade: sockets, nose sides, folds, under the lip.
+        """(S,S) shadows that spherical harmonics lack: sockets, nose sides, folds, under the lip.
 
-        Places are relative to the landmarks; depths are random.
+        Their places are relative to the landmarks; their depths are random.
         """
         ax, y = self.ax, self.chart.y
         wing_x, wing_y = self.places[35]
@@ -138,7 +142,7 @@ class Painter:
     def _brows(
         self, random: np.random.Generator, colour: Floats, hair: Floats, grain: Floats
     ) -> None:
-        """Along the five landmarks, which lie on the brow's upper half."""
+        """Paints brows along their five landmarks, which lie on the brow's upper half."""
         brow = self.places[22:27]
         box = self._window(-0.62, 0.62, brow[:, 1].min() - 0.15, brow[:, 1].max() + 0.1)
         ax, y = self.ax[box], self.chart.y[box]
@@ -154,9 +158,9 @@ class Painter:
         colour[box] = mix(colour[box], hair * np.float32(random.uniform(0.5, 1)), mask)
 
     def _eyes(self, random: np.random.Generator, colour: Floats) -> Floats:
-        """Lash lines, crease and lid shadow into ``colour``; returns the share of eyeball."""
+        """Paints lash lines, crease and lid shadow into ``colour``; returns the eyeballs' mask."""
         half_width = self.eye_half_width * random.uniform(0.98, 1.05)
-        # An ellipse reaches this share of its height where the lids' landmarks are.
+        # At the lids' landmarks an ellipse has this share of its height.
         share = np.sqrt(1 - ((self.eye[1, 0] - self.eye_x) / self.eye_half_width) ** 2)
         upper = self.upper_lid / share * random.uniform(0.93, 1.07)
         lower = self.lower_lid / share * random.uniform(0.9, 1.07)

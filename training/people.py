@@ -1,7 +1,7 @@
 """Random people: coefficients of believable heads, with mouths and eyes from closed to wide open.
 
-How far the mouth and the lids are open is drawn first and then solved for: both are linear in the
-coefficients, so training sees every opening as often as every other.
+How far mouth and lids are open is drawn first. Both are linear in the coefficients, which are then
+solved for, so that training sees all openings equally often.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ JAW, LIDS = INDEX["jaw_open"], INDEX["eyes_close"]
 LIDS_UNEQUAL = INDEX["left_eye_closes_right_opens"]
 LOW, HIGH = (np.array([EXPRESSION_RANGES[name][i] for name in EXPRESSION_NAMES]) for i in (0, 1))
 LIGHTNESS = ALBEDO_NAMES.index("lightness")
-# From the darkest skin to the lightest, one as often as the other.
 LIGHTNESS_RANGE = (-2.2, 2.0)
-# Standard deviation of a movement as a share of its useful range.
+"""From the darkest skin to the lightest, all equally often."""
 TYPICAL_SHARE = 0.2
-# What a smile brings along: name -> least and most per unit of smile.
+"""Standard deviation of a movement as a share of its useful range."""
 SMILE_ALONG = {
     "corners_up": (-0.1, 0.5),
     "upper_lip_raise": (-0.1, 0.8),
@@ -31,11 +30,13 @@ SMILE_ALONG = {
     "lower_lids_raise": (0.0, 0.6),
     "smile_left_over_right": (-0.2, 0.2),
 }
+"""Movements that go with a smile: name to least and most per unit of smile."""
 NOT_SMILING = ("lips_forward", "pucker", "chin_raise")
 WIDEST_GAP = 0.45
+"""Between the inner lips, in model units."""
 UPPER_INNER_LIP, LOWER_INNER_LIP = 62, 66
-# Upper and lower landmark of each lid gap: the subject's right eye, then the left.
 LID_PAIRS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
+"""Upper and lower landmark of each lid gap: the subject's right eye, then the left."""
 
 
 class People:
@@ -53,17 +54,17 @@ class People:
         self.lids = [np.stack([gap(part, pairs) for pairs in LID_PAIRS]) for part in heights]
 
     def identity(self, random: np.random.Generator) -> npt.NDArray[np.float32]:
-        """Random identity coefficients (n_id,)."""
+        """Identity coefficients (n_id,)."""
         return random.normal(0, 1.15, self.sizes.id).astype(np.float32)
 
     def albedo(self, random: np.random.Generator) -> npt.NDArray[np.float32]:
-        """Random albedo coefficients (n_alb,)."""
+        """Albedo coefficients (n_alb,)."""
         albedo = random.normal(0, 0.9, self.sizes.alb)
         albedo[LIGHTNESS] = random.uniform(*LIGHTNESS_RANGE)
         return albedo.astype(np.float32)
 
     def expression(self, random: np.random.Generator, identity: Floats) -> npt.NDArray[np.float32]:
-        """Random expression coefficients (n_exp,) of a head of this identity."""
+        """Expression coefficients (n_exp,) of a head of this identity."""
         named = len(EXPRESSION_NAMES)
         exp = random.normal(0, 0.8, self.sizes.exp)
         exp[:named] = random.normal(size=named) * TYPICAL_SHARE * (HIGH - LOW)
@@ -78,7 +79,7 @@ class People:
         return exp.astype(np.float32)
 
     def _smile(self, random: np.random.Generator, exp: Floats) -> None:
-        """In place, like the next two."""
+        """Adds a smile in place; the next two also work in place."""
         smile = float(random.uniform(0.3, HIGH[INDEX["smile"]]))
         exp[INDEX["smile"]] = smile
         for name, (least, most) in SMILE_ALONG.items():
@@ -125,5 +126,5 @@ class People:
 
 
 def gap(heights: Floats, pairs: tuple[tuple[int, int], ...]) -> Floats:
-    """Mean of upper minus lower landmark, float64. ``heights`` (68,) or (68,n)."""
+    """Mean of upper minus lower landmark, float64, of ``heights`` (68,) or (68,n)."""
     return np.mean([heights[a].astype(np.float64) - heights[b] for a, b in pairs], axis=0)

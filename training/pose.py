@@ -1,4 +1,4 @@
-"""Random poses, as they look through a crop that a detector's five points gave."""
+"""Random poses, seen through the crop that a detector's five points would give."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from tddfa3.geometry.crop import estimate_crop
 
 Floats = npt.NDArray[np.floating]
 
-# MTCNN's five points against landmarks, in crop pixels: least and most standard deviation (a few
-# are much worse), and where they lie on average: eyes and mouth high, the nose low (y up).
 POINT_ERROR = (0.5, 3.0)
+"""Least and most standard deviation of MTCNN's five points in crop pixels; a few are much worse."""
 POINT_OFFSET = np.array([[0, 2.0], [0, 2.0], [0, -1.8], [0, 1.8], [0, 1.8]])
+"""Mean offset of MTCNN's points from the landmarks, in crop pixels, y up: eyes and mouth are high,
+the nose is low."""
 LEFT_EYE, RIGHT_EYE = [36, 39], [42, 45]
 NOSE_TIP, LEFT_CORNER, RIGHT_CORNER = 30, 48, 54
 NEAREST, FARTHEST = 6.0, 16.0
+"""From the camera, in model units."""
 
 
 def random_angle(random: np.random.Generator) -> Floats:
-    """(3,) pitch, yaw, roll in radians: frontal ones and, as often, any that a detector finds."""
+    """(3,) pitch, yaw, roll in radians: half of them frontal, half as far as a detector finds."""
     yaw = random.normal(0, 0.28) if random.random() < 0.5 else random.uniform(-0.95, 0.95)
     pitch = random.normal(0, 0.15) if random.random() < 0.6 else random.uniform(-0.45, 0.45)
     roll = random.normal(0, 0.12) if random.random() < 0.75 else random.uniform(-0.6, 0.6)
@@ -36,16 +38,19 @@ def random_angle(random: np.random.Generator) -> Floats:
 def translation_of_crop(
     random: np.random.Generator, landmarks: Floats, angle: Floats, standard_points: Floats
 ) -> Floats:
-    """The translation (3,) at which the crop around the head's detected points is the picture.
+    """Where the head must be for the picture to be the crop around its detected points.
 
     A detector's points are drawn, then the head is moved until :func:`estimate_crop` would leave
-    the picture as it is: the same crops that photographs get.
+    the picture as it is. So the pictures are cropped like photographs.
 
     Args:
-        random: draws the detector's errors.
+        random: draws the points' errors.
         landmarks: (68,3) in the model frame.
         angle: (3,) radians.
-        standard_points: (5,3) that crops are aligned to.
+        standard_points: (5,3), the crop's.
+
+    Returns:
+        (3,) translation in model units.
     """
     rotation = rotation_matrix(torch.from_numpy(angle)[None])
     points = torch.from_numpy(np.asarray(landmarks, np.float64))[None]
@@ -66,7 +71,7 @@ def translation_of_crop(
 
 
 def five_points(landmarks: Floats) -> Floats:
-    """(68,2) -> (5,2): the viewer's left eye, right eye, nose tip, left and right mouth corner."""
+    """(68,2) to (5,2): the viewer's left eye, right eye, nose tip, left and right mouth corner."""
     return np.stack(
         [
             landmarks[LEFT_EYE].mean(axis=0),

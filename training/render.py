@@ -1,8 +1,8 @@
 """Renders training pictures: ``python -m training.render FOLDER --count N``.
 
-Every shard of 1,000 pictures depends on its number and the seed alone, so that several processes
-may share the work (``--first``) and a run that was interrupted continues. One core renders about
-20 pictures a second.
+Every shard of 1,000 pictures depends only on its number and the seed, so several processes can
+share the work (``--first``), and an interrupted run continues. One core renders about 20 pictures
+a second.
 """
 
 from __future__ import annotations
@@ -33,20 +33,25 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Renders:
-    """Pictures (N,112,112,3) uint8 RGB and the coefficients (N,total) float32 that made them."""
+    """Pictures and the coefficients that made them.
+
+    Attributes:
+        pictures: uint8 (N,112,112,3) RGB.
+        coefficients: float32 (N,total).
+    """
 
     pictures: npt.NDArray[np.uint8]
     coefficients: npt.NDArray[np.float32]
 
 
 def face_model_data() -> FaceModelData:
-    """The open face, as a bundle holds it."""
+    """The open face, as in a bundle."""
     model = open_face_model()
     return face_model_from_upstream(model, similarity_landmarks(model))
 
 
 def render_shard(studio: Studio, seed: int, number: int, count: int = SHARD_PICTURES) -> Renders:
-    """A shard, or its beginning where ``count`` is a multiple of a person's pictures."""
+    """A shard, or its first ``count`` pictures, if that is a multiple of a person's pictures."""
     random = np.random.default_rng([seed, number])
     total = studio.people.sizes.total
     pictures = np.empty((count, INPUT_SIZE, INPUT_SIZE, 3), np.uint8)
@@ -61,12 +66,12 @@ def render_shard(studio: Studio, seed: int, number: int, count: int = SHARD_PICT
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where the shard of this number is kept."""
+    """The file of a shard."""
     return folder / f"shard-{number:04d}.npz"
 
 
 def save_shard(path: Path, shard: Renders) -> None:
-    """Readers see the whole file or none."""
+    """Writes a shard; readers see the whole file or none."""
     scratch = path.with_suffix(".partial")
     with scratch.open("wb") as file:
         np.savez(file, pictures=shard.pictures, coefficients=shard.coefficients)
@@ -74,7 +79,11 @@ def save_shard(path: Path, shard: Renders) -> None:
 
 
 def load_shards(folder: Path) -> Renders:
-    """All shards of a folder, in the order of their numbers."""
+    """All shards of a folder, in the order of their numbers.
+
+    Raises:
+        UserError: there is none.
+    """
     paths = sorted(folder.glob("shard-*.npz"))
     if not paths:
         raise UserError(
@@ -104,7 +113,7 @@ class RenderConfig:
 
 
 def main() -> None:
-    """Renders the shards that are not there yet."""
+    """Renders the shards that are missing."""
     options = tyro.cli(RenderConfig, prog="python -m training.render")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

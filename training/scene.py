@@ -1,4 +1,4 @@
-"""One training picture after the other: a person, an expression, a pose, a light, a camera."""
+"""Makes training pictures, each of a random person, expression, pose, light and camera."""
 
 from __future__ import annotations
 
@@ -38,17 +38,23 @@ from training.surfaces import Surface, joined
 Floats = npt.NDArray[np.floating]
 
 PICTURES_PER_PERSON = 5
-# The labeler's landmarks lie one pixel above where the rasterizer draws their vertices (it keeps
-# upstream's flip, 223 - y). Pictures are drawn half a pixel lower, so that a network that has
-# learnt them is off by half a pixel in landmarks and in masks alike.
 DRAWN_LOWER = 0.5
-# Mean brightness of faces in photographs, before the camera's own changes.
+"""How much lower pictures are drawn, in pixels. The labeler's landmarks lie one pixel above where
+the rasterizer draws their vertices (it keeps upstream's flip, 223 - y). With this, a network that
+has learnt the pictures is off by half a pixel both in landmarks and in masks."""
 EXPOSURE = (0.22, 0.72)
+"""Range of the mean brightness of faces in photographs, before the camera's tones."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """What stays the same from picture to picture."""
+    """What stays the same from picture to picture.
+
+    Attributes:
+        identity: (n_id,) coefficients.
+        albedo: (n_alb,) coefficients.
+        painted: the textures.
+    """
 
     identity: Floats
     albedo: Floats
@@ -56,7 +62,7 @@ class Person:
 
 
 class Studio:
-    """Renders random people of one face model. All randomness comes from the caller's generator."""
+    """Renders random people of one face model. The caller's generator draws all random numbers."""
 
     def __init__(self, data: FaceModelData) -> None:
         self.model = FaceModel(data)
@@ -69,7 +75,7 @@ class Studio:
         self.jaw = data.exp_basis[data.landmarks["68"][66], :, JAW]
 
     def person(self, random: np.random.Generator) -> Person:
-        """A random person, painted."""
+        """A random person."""
         albedo = self.people.albedo(random)
         painted = self.painter.paint(random, albedo)
         return Person(self.people.identity(random), albedo, painted)
@@ -119,7 +125,7 @@ class Studio:
         angle: npt.NDArray[np.floating],
         trans: npt.NDArray[np.floating],
     ) -> Geometry:
-        """The geometry around a shape that is known already."""
+        """The geometry of a shape that has been computed already."""
         empty = torch.zeros(1, 0)
         coefficients = Coefficients(
             id=torch.from_numpy(person.identity)[None],
@@ -144,7 +150,7 @@ class Studio:
         landmarks: Floats,
         relaxed: Floats,
     ) -> Floats:
-        """(224,224,4) RGB of the head and 1 where it is."""
+        """(224,224,4) RGB of the head, and 1 in the pixels it covers."""
         jaw = self.jaw * expression[JAW]
         build = Build.of(geometry.shape[0].numpy(), landmarks)
         rest = joined(
@@ -195,7 +201,7 @@ class Studio:
         drawn: Floats,
         light: Light,
     ) -> Floats:
-        """The head before a backdrop, behind whatever hides it. (224,224,3) RGB 0..1."""
+        """(224,224,3) RGB 0..1: the head with a background behind it and things in front of it."""
         inside = drawn[..., 3] > 0
         scene = backdrop(random, CROP_SIZE)
         scene[inside] = drawn[inside, :3]
@@ -209,7 +215,7 @@ class Studio:
 
 
 def _exposure(random: np.random.Generator, drawn: Floats) -> float:
-    """What an automatic exposure, not always a good one, multiplies the light with."""
+    """The factor by which an automatic exposure, not always a good one, changes the light."""
     inside = drawn[..., 3] > 0
     brightness = float(drawn[inside, :3].mean()) if inside.any() else 0.5
     return float((random.uniform(*EXPOSURE) / max(brightness, 0.05)) ** random.uniform(0.5, 1))

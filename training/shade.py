@@ -11,29 +11,34 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-# Columns of the interpolated attributes; PLACE is x and y in the model frame.
 TEXTURE, LIGHT, GLOSS, PLACE = slice(0, 2), slice(2, 5), 5, slice(6, 8)
+"""Columns of the interpolated attributes; PLACE is x and y in the model frame."""
 ATTRIBUTES = 8
 
 
 @dataclass(frozen=True)
 class Eyes:
-    """Both eyeballs of one picture, in the model frame's x and y."""
+    """Both eyeballs of one picture, in the model frame's x and y.
+
+    Attributes:
+        centres: (2,2) centres of the irises: image-left eye, then image-right.
+        iris_radius: in model units.
+        pupil_radius: in model units.
+        white: (3,) RGB.
+        iris: (3,) RGB.
+        highlight: (4,) x and y from the iris's centre, radius, brightness.
+    """
 
     centres: Floats
-    """(2,2) of the irises: image-left eye, then image-right."""
     iris_radius: float
     pupil_radius: float
     white: Floats
-    """(3,) RGB."""
     iris: Floats
-    """(3,) RGB."""
     highlight: Floats
-    """(4,) x and y from the iris's centre, radius, brightness."""
 
 
 def random_eyes(random: np.random.Generator, landmarks: npt.NDArray[np.floating]) -> Eyes:
-    """Eyes of random colours and gaze between the lids of ``landmarks`` (68,3), model frame."""
+    """Random eyes for a face with ``landmarks`` (68,3) in the model frame."""
     corners = landmarks[[[36, 39], [42, 45]], :2]
     gaze = random.normal(0, (0.022, 0.008))
     width = float(np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1).mean())
@@ -64,13 +69,13 @@ def random_eyes(random: np.random.Generator, landmarks: npt.NDArray[np.floating]
 
 
 def shade(attributes: Floats, raster: Floats, atlas: Floats, eyes: Eyes) -> Floats:
-    """(H,W,4) RGB and 1 where the head covers a pixel.
+    """(H,W,4) RGB, and 1 in the pixels that the head covers.
 
     Args:
         attributes: (H,W,8) interpolated, see the columns above.
         raster: (H,W,4) of the rasterizer.
         atlas: (A,S,4) RGB and share of eyeball.
-        eyes: both eyeballs.
+        eyes: are painted where there is eyeball.
     """
     return _shade(
         attributes,

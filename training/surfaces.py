@@ -1,4 +1,4 @@
-"""Surfaces that complete the face of the morphable model to a head, and how they share a texture.
+"""Surfaces that make a head of the morphable model's face, and how they share a texture.
 
 The atlas is the face's texture with a row of square patches below it.
 """
@@ -26,11 +26,11 @@ ATLAS_SHAPE = (TEXTURE_SIZE + PATCH_SIZE, TEXTURE_SIZE, 4)
 class Surface:
     """A mesh in the model frame.
 
-    Args:
+    Attributes:
         positions: (n,3).
         normals: (n,3) unit, outwards.
         texture_xy: (n,2) column and row in the atlas.
-        light: (n,) share of the light that gets there.
+        light: (n,) share of the light that reaches it.
         triangles: (t,3).
     """
 
@@ -42,7 +42,7 @@ class Surface:
 
 
 def joined(surfaces: Sequence[Surface]) -> Surface:
-    """One mesh of all of them. At least one is needed."""
+    """One mesh of all surfaces, of which there must be at least one."""
     starts = np.cumsum([0, *(len(surface.positions) for surface in surfaces)])
     return Surface(
         np.concatenate([surface.positions for surface in surfaces]),
@@ -61,9 +61,12 @@ def joined(surfaces: Sequence[Surface]) -> Surface:
 def grid(
     patch: str, positions: npt.NDArray[np.floating], light: npt.NDArray[np.floating]
 ) -> Surface:
-    """A patch's picture on a grid of points (rows, columns, 3), seen from +z.
+    """A patch's picture on a grid of points, seen from +z.
 
-    ``light`` broadcasts to (rows, columns).
+    Args:
+        patch: one of ``PATCHES``.
+        positions: (rows, columns, 3).
+        light: share of the light that reaches it; broadcasts to (rows, columns).
     """
     rows, columns = positions.shape[:2]
     down, along = np.gradient(positions, axis=(0, 1))
@@ -82,7 +85,17 @@ def ellipsoid(
     columns: int = 20,
     tilt: float = 0.0,
 ) -> Surface:
-    """A closed ellipsoid, ``tilt`` radians about z; ``light`` (rows, 1) or one number."""
+    """A closed ellipsoid.
+
+    Args:
+        patch: one of ``PATCHES``.
+        centre: (3,) model frame.
+        radii: (3,) model units.
+        light: share of the light that reaches it, (rows, 1) or one number.
+        rows: points from top to bottom.
+        columns: points around.
+        tilt: radians about z.
+    """
     unit = _unit_sphere(rows, columns)
     c, s = np.cos(tilt), np.sin(tilt)
     turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
@@ -130,7 +143,7 @@ def _unit_sphere(rows: int, columns: int) -> npt.NDArray[np.float64]:
 def _patch_grid(patch: str, rows: int, columns: int) -> Floats:
     """(rows * columns, 2) column and row in the atlas of a grid over a patch."""
     left = PATCHES.index(patch) * PATCH_SIZE
-    # One pixel from the border, so that nothing of a neighbouring patch is mixed in.
+    # One pixel from the border, so that neighbouring patches do not mix.
     x, y = np.meshgrid(
         np.linspace(left + 1, left + PATCH_SIZE - 2, columns),
         np.linspace(TEXTURE_SIZE + 1, TEXTURE_SIZE + PATCH_SIZE - 2, rows),

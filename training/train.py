@@ -1,10 +1,8 @@
-"""Trains the network of the bundle ``open``.
-
-``python -m training.train RENDERS WEIGHTS.safetensors``
+"""Trains the network of the bundle ``open``: ``python -m training.train RENDERS WEIGHTS``.
 
 It starts from ImageNet weights (``pretrained.py``) and sees renders only. The weights written are
-a moving average over the steps, in half precision; they are written anew every few minutes, so a
-usable network exists at any time.
+a moving average over the steps, in half precision. They are written again every few minutes, so
+there is always a usable network.
 """
 
 from __future__ import annotations
@@ -35,43 +33,53 @@ from training.render import Renders, face_model_data, load_shards
 
 SEED = 0
 HELD_BACK = 512
-"""Renders, the last ones, that are only validated on."""
+"""How many renders, the last ones, are used for validation only."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast."""
+    """How the network is trained.
+
+    Attributes:
+        steps: of the optimizer.
+        batch: renders per step.
+        learning_rate: of the trunk, after the warm-up.
+        final_share: of the learning rate, at the end of the cosine.
+        warm_up: steps.
+        head_boost: factor of the head's learning rate: unlike the trunk it starts untrained.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        averaging: share of the average that is kept in a step.
+        frozen_blocks: that are not trained, nor is the stem: edges and colours are the same in
+            renders and photographs.
+    """
 
     steps: int = 1800
     batch: int = 32
     learning_rate: float = 5e-4
     final_share: float = 0.02
-    """Of the learning rate, at the end of the cosine."""
     warm_up: int = 150
-    """Steps."""
     head_boost: float = 2.0
-    """The head is new, the trunk is not."""
     weight_decay: float = 1e-4
     clip: float = 20.0
     averaging: float = 0.998
     frozen_blocks: int = 5
-    """With the stem: edges and colours are the same in renders and photographs."""
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: a linear warm-up, then a cosine down to ``final_share``."""
+        """The trunk's learning rate at a step."""
         cosine = 0.5 * (1 + math.cos(math.pi * step / self.steps))
         warm = min(1.0, (step + 1) / self.warm_up)
         return self.learning_rate * warm * (self.final_share + (1 - self.final_share) * cosine)
 
 
 def build_network(sizes: CoefficientSizes, targets: npt.NDArray[np.float32]) -> EfficientLite:
-    """The untrained network: its outputs start at the mean of the targets."""
+    """The untrained network, whose outputs start at the mean of the targets (N,total)."""
     network = EfficientLite((sizes.id, sizes.exp, sizes.alb, sizes.angle, sizes.sh, 2, 1))
     scale = {"id": 1.0, "exp": 1.0, "alb": 1.0, "angle": 0.3, "sh": 0.2, "trans": 0.1}
     with torch.no_grad():
         for name, place in sizes.slices().items():
             network.output_scale[place] = scale[name]
-        network.output_scale[-1] = 0.7  # the distance varies more than the place
+        network.output_scale[-1] = 0.7  # the distance varies more than x and y
         mean = torch.from_numpy(targets.mean(axis=0))
         mean[: sizes.id + sizes.exp + sizes.alb] = 0
         nn.init.normal_(network.output.weight, 0, 0.01)
@@ -80,9 +88,9 @@ def build_network(sizes: CoefficientSizes, targets: npt.NDArray[np.float32]) -> 
 
 
 class Trainer:
-    """One network, its average, and the renders they learn from.
+    """A network, its moving average, and the renders they learn from.
 
-    Everything random depends on the seed and on the number of steps taken.
+    All random numbers depend on the seed and the number of steps taken.
     """
 
     def __init__(
@@ -118,7 +126,7 @@ class Trainer:
         self.steps = 0
 
     def step(self) -> dict[str, float]:
-        """One batch; returns the unweighted losses and ``total``."""
+        """Trains on one batch; returns the unweighted losses and ``total``."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.rate(self.steps) * group["boost"]
         index = next(self.order)
@@ -136,7 +144,7 @@ class Trainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Figures of the averaged network on the renders held back."""
+        """Figures of the averaged network on the renders that are held back."""
         rows = np.arange(self.trained_on, len(self.data.pictures))
         pieces = [
             self.average.from_halved(self._images(piece))
@@ -146,7 +154,7 @@ class Trainer:
         return self.loss.figures(torch.cat(pieces), target)
 
     def save(self, path: Path) -> None:
-        """The averaged network in half precision; readers see the whole file or none."""
+        """Writes the averaged network in half precision; readers see the whole file or none."""
         weights = {
             name: tensor.detach().to(torch.float16).contiguous()
             for name, tensor in self.average.state_dict().items()
@@ -156,7 +164,7 @@ class Trainer:
         os.replace(scratch, path)
 
     def _batches(self) -> Iterator[npt.NDArray[np.int64]]:
-        """Indices of batches without end; every render once before any comes again."""
+        """Endless indices of batches; every render comes once before any comes again."""
         batch = min(self.recipe.batch, self.trained_on)
         while True:
             order = self.random.permutation(self.trained_on)
@@ -164,13 +172,13 @@ class Trainer:
                 yield order[start : start + batch]
 
     def _images(self, index: npt.NDArray[np.int64]) -> Tensor:
-        """(B,3,112,112) float32 0..1."""
+        """Renders as float32 (B,3,112,112) 0..1."""
         images = torch.from_numpy(self.data.pictures[index]).permute(0, 3, 1, 2)
         return images.float().div_(255).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        # Young averages forget faster, so that the untrained head is soon forgotten.
+        # The average forgets faster at first, so that the untrained head soon has no weight.
         keep = min(self.recipe.averaging, (self.steps + 1) / (self.steps + 20))
         for mean, current in zip(self.average.parameters(), self.network.parameters(), strict=True):
             if current.requires_grad:
@@ -178,7 +186,7 @@ class Trainer:
 
 
 def augmented(images: Tensor, random: torch.Generator) -> Tensor:
-    """Another contrast, colour cast and brightness per image, and in some a patch of one colour."""
+    """Images (B,3,H,W) with random contrast, tint and brightness, some with a plain patch."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=random)
@@ -213,7 +221,7 @@ class TrainConfig:
 
 
 def main() -> int:
-    """Trains the network; returns the exit code."""
+    """Runs the program; returns its exit code."""
     options = tyro.cli(TrainConfig, prog="python -m training.train")
     return run_program(lambda: run(options))
 
@@ -232,7 +240,7 @@ def run(options: TrainConfig) -> ExitCode:
 
 
 def train(trainer: Trainer, weights: Path, report_every: int = 200) -> None:
-    """All steps of the recipe; writes the weights and reports as it goes."""
+    """Takes all steps of the recipe; writes the weights and reports now and then."""
     start, smooth = time.perf_counter(), dict[str, float]()
     while trainer.steps < trainer.recipe.steps:
         for name, value in trainer.step().items():
