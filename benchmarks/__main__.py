@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: everything measured in one run, as tables and as JSON."""
+"""Measures everything in one run, as tables and as JSON: ``python -m benchmarks``."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class BenchmarkConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the benchmarks that the options name; returns the exit code."""
+    """Runs the program; returns its exit code."""
     given = tyro.cli(
         BenchmarkConfig,
         prog="python -m benchmarks",
@@ -86,9 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def measure(given: BenchmarkConfig, console: Console) -> ExitCode:
-    """Measures, and leaves the results where the options say."""
+    """Measures, and writes the results where the options say."""
     if given.write is not None:
-        around_tables(given.write)  # found out before minutes of measuring, not after
+        around_tables(given.write)  # fails now rather than after minutes of measuring
     if given.assets == ASSETS:
         synthesize(ASSETS, seed=0)
     settings = settings_for(given, AssetBundle.load(given.assets.resolve()))
@@ -104,7 +104,7 @@ def measure(given: BenchmarkConfig, console: Console) -> ExitCode:
 def measure_all(
     settings: Settings, sections: Sequence[Section], console: Console
 ) -> dict[str, Any]:
-    """The sections asked for, one after the other, with the machine and how busy it was."""
+    """Measures the sections one after the other; also says what machine this is and how busy."""
     torch.set_num_threads(settings.threads)
     photos = photographs(settings.photos)[: 6 if settings.quick else 8]
     results: dict[str, Any] = {
@@ -124,7 +124,7 @@ def measure_all(
 
 
 def settings_for(given: BenchmarkConfig, bundle: AssetBundle) -> Settings:
-    """The settings that the options ask for.
+    """What the options mean for a bundle.
 
     Raises:
         UserError: the bundle has none of the networks that are measured.

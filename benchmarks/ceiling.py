@@ -1,6 +1,6 @@
 """The fastest that any arrangement of the same work could be.
 
-That is the networks' multiplications at the speed at which this machine multiplies matrices.
+That is the networks' operations at the speed at which this machine multiplies matrices.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEADS = (80, 64, 80, 3, 27, 2, 1)
 """Sizes of the heads of 3DDFA-V3's backbones."""
 _SIDE = 1024
 
-# What a photograph with one face takes: architecture, side of its input, how often it is run.
+# What a photograph with one face needs: architecture, side of its input, how often it is run.
 _NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
     "RetinaFace": (RetinaFaceNetwork, RetinaFaceConfig().size, 1),
     "106 points, twice": (LandmarkNetwork, INPUT_SIZE, 2),
@@ -33,9 +33,9 @@ _NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int]] = {
 
 
 def measure_ceiling(settings: Settings) -> dict[str, Any]:
-    """Operations of a photograph's networks, and how many of those this machine does in a second.
+    """Operations of a photograph's networks, and how many of them this machine does in a second.
 
-    Operations are additions and multiplications of convolutions done as they are written down.
+    Operations are the additions and multiplications of direct convolutions.
     """
     operations = {
         name: runs * operations_of(network, side)
@@ -44,7 +44,7 @@ def measure_ceiling(settings: Settings) -> dict[str, Any]:
     matrix = np.random.default_rng(0).random((_SIDE, _SIDE), dtype=np.float32)
     product = {"": lambda: matrix @ matrix}
     timing = measure_in_turn(product, seconds=settings.seconds / 4, least=5)[""]
-    # By the processor's time: NumPy takes all cores, whatever number of threads is measured.
+    # By processor time, because NumPy uses all cores, whatever number of threads is measured.
     per_second = settings.threads * 2 * _SIDE**3 / timing.cpu
     return {
         "operations": operations,
@@ -54,7 +54,7 @@ def measure_ceiling(settings: Settings) -> dict[str, Any]:
 
 
 def operations_of(network: Callable[[], nn.Module], side: int) -> int:
-    """Of the convolutions and linear layers of one run on one (side, side) image."""
+    """Operations of the convolutions and linear layers in one run on one (side, side) image."""
     found = 0
 
     def count(layer: nn.Module, _: Any, output: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""What runs in a process of its own: ``python -m benchmarks.child NAME JSON`` prints JSON."""
+"""Measurements in a process of their own: ``python -m benchmarks.child NAME JSON`` prints JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def job(
 
 
 def planning(*, folder: str, shards: int, images: int, loop_images: int) -> dict[str, Any]:
-    """Plans ``shards`` of ``images``, and labels some with a labeller that does nothing."""
+    """Plans ``shards`` of ``images`` each, and labels some with a labeler that does nothing."""
     from benchmarks.planned import measure_loop, measure_plans
 
     root = Path(folder)
@@ -74,7 +74,7 @@ def startup(*, assets: str, device: str, networks: dict[str, Any], threads: int)
 
 
 def main(name: str, arguments: str) -> None:
-    """Runs one measurement, its arguments given as JSON, and prints the result as JSON."""
+    """Calls a function with arguments in JSON, and prints its result as JSON."""
     functions: dict[str, Callable[..., dict[str, Any]]]
     functions = {"job": job, "planning": planning, "startup": startup}
     print(json.dumps(functions[name](**json.loads(arguments))))

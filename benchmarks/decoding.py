@@ -1,4 +1,4 @@
-"""What reduced decoding saves: one large JPEG, whole and as small as RetinaFace needs it."""
+"""What reduced decoding saves: a large JPEG decoded whole, and as small as RetinaFace needs it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tddfa3.networks.engine import Engine
 
 
 def engines(device: str, threads: int) -> dict[str, Engine]:
-    """Title to engine; the first is what the others are compared with."""
+    """Title to engine; the others are compared with the first."""
     if device.startswith("cuda"):
         return {
             "torch fp32": Engine("torch", device),
@@ -35,7 +35,7 @@ def engines(device: str, threads: int) -> dict[str, Engine]:
 
 
 def measure_drift(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
-    """Per engine: the backbone's time, and where it puts the 68 landmarks of the same crops."""
+    """One row per engine: the backbone's time, and how far the landmarks of the same crops move."""
     bundle = AssetBundle.load(settings.assets)
     backbone = settings.backbones[0]
     labeler = FaceLabeler(
@@ -73,18 +73,18 @@ def measure_drift(settings: Settings, photos: Sequence[Encoded]) -> list[dict[st
 
 
 def distances(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
-    """Mean and largest distance between points (..., 2), in their unit: pixels of the crop."""
+    """Mean and largest distance between points (..., 2) in crop pixels."""
     apart = np.linalg.norm(found - expected, axis=-1)
     return {"mean_px": float(apart.mean()), "largest_px": float(apart.max())}
 
 
 def landmarks(labeler: FaceLabeler, alpha: torch.Tensor) -> np.ndarray:
-    """(B, 68, 2) crop pixels."""
+    """The 68 landmarks of coefficients (B, total): (B, 68, 2) crop pixels."""
     return labeler.label_coefficients(alpha).landmarks["68"].double().cpu().numpy()
 
 
 def same_crops(bundle: AssetBundle, photos: Sequence[Encoded], device: str) -> torch.Tensor:
-    """The faces that MTCNN finds, whose trained weights every bundle can have, as crops."""
+    """Crops of the faces that MTCNN finds, because every bundle can have its trained weights."""
     images = decoded(photos)
     standard = bundle.face_model().standard_points
     cut = []

@@ -16,21 +16,26 @@ from PIL import Image
 from jobs.pipeline.label.decode import decode
 
 ROOT = Path(__file__).resolve().parent.parent
-# Real photographs beside the repository, where there are any.
 PHOTOGRAPHS = ROOT.parent / "shared" / "photos"
+"""Real photographs beside the repository, if there are any."""
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _WIDTHS = (320, 400, 512, 640, 800, 1024)
 
 
 class Encoded(NamedTuple):
-    """An encoded photograph and its file name."""
+    """An image file.
+
+    Attributes:
+        name: of the file.
+        data: its content.
+    """
 
     name: str
     data: bytes
 
 
 def photographs(folder: Path | None = None) -> list[Encoded]:
-    """Those of a folder, by default of :data:`PHOTOGRAPHS`; without any, made ones."""
+    """The photographs of a folder, by default :data:`PHOTOGRAPHS`, or generated ones."""
     folder = folder or PHOTOGRAPHS
     files = sorted(p for p in folder.glob("*") if p.suffix.lower() in _SUFFIXES)
     if not files:
@@ -44,7 +49,7 @@ def made_photographs() -> list[Encoded]:
 
 
 def portrait(size: tuple[int, int], quality: int) -> bytes:
-    """That portrait as a JPEG of (width, height) pixels."""
+    """The portrait of :func:`made_photographs` as a JPEG of (width, height) pixels."""
     from skimage import data
 
     file = io.BytesIO()
@@ -53,10 +58,10 @@ def portrait(size: tuple[int, int], quality: int) -> bytes:
 
 
 def decoded(photos: Sequence[Encoded]) -> list[NDArray[np.uint8]]:
-    """The photographs decoded, (H,W,3) uint8 RGB.
+    """The photographs, uint8 (H, W, 3) RGB.
 
     Raises:
-        ValueError: one is not an image; it is named.
+        ValueError: a file is not an image; the message names it.
     """
     images = []
     for photo in photos:
@@ -68,7 +73,7 @@ def decoded(photos: Sequence[Encoded]) -> list[NDArray[np.uint8]]:
 
 
 def write_tar(path: Path, photos: Sequence[Encoded], count: int) -> None:
-    """A tar shard of ``count`` images, the photographs over and over."""
+    """Writes a tar shard of ``count`` images, in which the photographs repeat."""
     with tarfile.open(path, "w") as tar:
         for i, photo in enumerate(islice(cycle(photos), count)):
             member = tarfile.TarInfo(f"{i:07d}{Path(photo.name).suffix}")

@@ -1,6 +1,6 @@
 """The job with one and with two actors, planning of a million images, and starting up.
 
-Each is a process of its own, so that its memory and its start are its own too.
+Each runs in a process of its own, so that its memory and its start can be measured.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LIMIT_SECONDS = 1800
 
 
 class ChildFailed(Exception):
-    """A measuring process ended badly; the message is the end of what it wrote."""
+    """A measuring process failed; the message is the end of its output."""
 
 
 def child(name: str, **arguments: Any) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def measure_jobs(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str
 
 
 def measure_planning(settings: Settings) -> dict[str, Any]:
-    """Planning and resuming, and the driver's part of each image."""
+    """Planning and resuming, and the driver's time per image."""
     with TemporaryDirectory() as folder:
         return child(
             "planning",

@@ -25,9 +25,11 @@ from tddfa3.networks.detection.mtcnn import Cascade
 
 
 class LibraryLoop:
-    """One variant of the library on its way from encoded images to published files.
+    """One variant of the library, from encoded images to published files.
 
     Args:
+        settings: of the benchmarks.
+        output: folder for the files.
         options: of ``jobs.label``; ``outputs`` is one of :data:`benchmarks.settings.OUTPUTS`.
     """
 
@@ -44,7 +46,7 @@ class LibraryLoop:
         time_networks(self.labeler, self.networks)
 
     def __call__(self, photos: Sequence[Encoded]) -> None:
-        """Labels the photographs as one chunk, into names of its own."""
+        """Labels the photographs as one chunk; every call writes to a folder of its own."""
         self.published += 1
         self.faces = self.bytes = 0
         rows: list[Row] = []
@@ -81,7 +83,7 @@ def time_networks(labeler: FaceLabeler, clock: Clock) -> None:
 
 
 def variants(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Title to options; the first is what the others are compared with."""
+    """Title to options; the others are compared with the first."""
     chosen: dict[str, dict[str, Any]] = {
         f"labels, {networks_title(settings.detectors[0], settings.backbones[0])}": {},
         "everything": {"outputs": "everything"},
@@ -98,12 +100,12 @@ def variants(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def networks_title(detector: str, backbone: str) -> str:
-    """The two networks as the tables name them."""
+    """What the tables call a pair of networks."""
     return f"{DETECTORS[detector]} + {BACKBONES[backbone]}"
 
 
 def measure_library(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
-    """One row per variant; all of them in turn, so that ratios are of one run."""
+    """One row per variant; they are measured in turn, so that ratios are of one run."""
     with TemporaryDirectory() as folder:
         loops = {
             title: LibraryLoop(settings, Path(folder) / str(number), **options)
@@ -119,7 +121,7 @@ def measure_library(settings: Settings, photos: Sequence[Encoded]) -> list[dict[
 
 
 def _row(title: str, loop: LibraryLoop, timing: Timing, first: Timing, images: int) -> dict:
-    # The clock also ran in the round that does not count.
+    # The clock also ran in the round that is not counted.
     networks = loop.networks.cpu / (timing.runs + 1)
     return {
         "variant": title,

@@ -1,4 +1,4 @@
-"""What machine this is, how busy it is, and how much memory a process holds."""
+"""What machine this is, how busy it is, and how much memory a process takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGES = ("tddfa3", "torch", "onnxruntime", "numpy", "numba", "ray", "pyarrow"
 
 def describe() -> dict[str, Any]:
     """The machine and the versions that a figure belongs to."""
-    # Imported late: a process whose memory is measured must not hold it on this module's account.
+    # Imported late, so that this module does not add PyTorch to a process that is measured.
     import torch
 
     cuda = torch.cuda.is_available()
@@ -28,16 +28,17 @@ def describe() -> dict[str, Any]:
 
 
 def load() -> float:
-    """Processes that wanted a core, on average over the last minute, this one included."""
+    """How many processes wanted a core, on average over the last minute, including this one."""
     return round(os.getloadavg()[0], 2)
 
 
 class Memory(NamedTuple):
     """Bytes in RAM of a process.
 
-    resident: all that it maps (RSS).
-    proportional: the same with a page that n processes map counted as an nth (PSS).
-    unique: what no other process maps, and ending it would free (USS).
+    Attributes:
+        resident: all that it maps (RSS).
+        proportional: the same, but a page that n processes map counts as an nth (PSS).
+        unique: what no other process maps, which is freed when it ends (USS).
     """
 
     resident: int
@@ -46,7 +47,11 @@ class Memory(NamedTuple):
 
 
 def memory(pid: int | str = "self") -> Memory:
-    """Of a process on this machine (Linux). Raises OSError when it is gone."""
+    """Memory of a process on this machine (Linux).
+
+    Raises:
+        OSError: the process is gone.
+    """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     sizes = {
         name.rstrip(":"): int(value) * 1024
@@ -60,7 +65,7 @@ def memory(pid: int | str = "self") -> Memory:
 def peak_memory() -> int:
     """The most bytes that this process has had in RAM since its program was started (Linux).
 
-    Not ``getrusage``, which would tell the parent's peak where that was higher.
+    ``getrusage`` would give the parent's peak if that was higher.
     """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmHWM:"):

@@ -1,4 +1,4 @@
-"""Planning a million images, and the driver's own cost, with a labeller that does nothing."""
+"""Planning of a million images, and the driver's cost with a labeler that does nothing."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from jobs.pipeline.record.run import Run, open_run
 
 
 class NothingFactory:
-    """Makes labelers that do nothing."""
+    """Makes labelers that find no face in any image, and take no time for it."""
 
     def facts(self, config: LabelConfig) -> AssetFacts:
-        """Assets in name only."""
+        """See :class:`jobs.pipeline.label.factory.LabelerFactory`."""
         return AssetFacts(name="nothing", digest="nothing")
 
     def build(self, config: LabelConfig, threads: int) -> Labeler:
-        """A labeler that takes no time."""
+        """See :class:`jobs.pipeline.label.factory.LabelerFactory`."""
         return NoFaces()
 
 
 class NoFaces:
-    """A labeler that finds no face in any image, at once."""
+    """Finds no face in any image."""
 
     needed_side = None
 
@@ -43,7 +43,7 @@ class NoFaces:
         self.computed_with: dict[str, str] = {}
 
     def __call__(self, images: Sequence[Any], /) -> list[list[Any]]:
-        """No face for any image."""
+        """No face for each image."""
         return [[] for _ in images]
 
 
@@ -51,9 +51,9 @@ def measure_plans(folder: Path, shards: int, images: int) -> dict[str, Any]:
     """Plans a new run, then plans it again with half of it committed.
 
     Args:
-        folder: for input and output; empty.
+        folder: for input and output; must be empty.
         shards: number of tar shards.
-        images: in each.
+        images: number of images in each.
     """
     write_shards(folder / "planned", shards, images)
     run = _run(folder / "planned", folder / "planned-out")
@@ -78,14 +78,14 @@ def measure_plans(folder: Path, shards: int, images: int) -> dict[str, Any]:
 
 
 def measure_loop(folder: Path, images: int, total: int) -> dict[str, Any]:
-    """Labels ``total`` images in shards of ``images`` each by Ray actors that do nothing."""
+    """Labels ``total`` images, in shards of ``images`` each, with Ray actors that do nothing."""
     write_shards(folder / "looped", max(1, total // images), min(images, total))
     row = run_job(_config(folder / "looped", folder / "looped-out"), NothingFactory())
     return {f"loop_{name}": value for name, value in row.items() if name != "idle"}
 
 
 def write_shards(folder: Path, shards: int, images: int) -> None:
-    """Tar shards with the same small images, one file under many names."""
+    """Makes tar shards of the same small images: one file under many names."""
     folder.mkdir()
     first = folder / "000000.tar"
     picture = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Results as tables: on a terminal, and in Markdown between two marks of a document."""
+"""Results as tables, on a terminal or in Markdown between two marks of a document."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ _MB = 1e6
 
 @dataclass(frozen=True)
 class Grid:
-    """A table, whatever it is drawn with; the first column is text, the others are numbers."""
+    """A table, for a terminal or Markdown.
+
+    Attributes:
+        title: above the table.
+        columns: their headings; the first column is text, the others are numbers.
+        rows: cells.
+    """
 
     title: str
     columns: Sequence[str]
@@ -38,14 +44,14 @@ class Grid:
         return table
 
     def markdown(self) -> str:
-        """The table as Markdown, under a heading."""
+        """The table in Markdown, with its title as a heading."""
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"### {self.title}\n\n{table}"
 
 
 def show(results: Results, console: Console) -> None:
-    """One table per section that was measured."""
+    """Prints one table per section that was measured."""
     console.print("\n".join(heading(results)), soft_wrap=True, highlight=False)
     for grid in grids(results):
         console.print(grid.rich())
@@ -60,7 +66,7 @@ def write(results: Results, document: Path) -> None:
 
 
 def around_tables(document: Path) -> tuple[str, str]:
-    """What of a Markdown file comes before and after its marks.
+    """The parts of a Markdown file before and after its marks.
 
     Raises:
         UserError: the file is missing, or has no marks.
@@ -77,7 +83,7 @@ def around_tables(document: Path) -> tuple[str, str]:
 
 
 def heading(results: Results) -> list[str]:
-    """Lines that say which machine, photographs and versions were measured."""
+    """Lines about the machine, the input and the versions."""
     machine = results["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items() if v)
     return [
@@ -109,7 +115,7 @@ def grids(results: Results) -> list[Grid]:
 
 
 def targets_grid(results: Results) -> Grid:
-    """Targets, and whether they were reached."""
+    """The targets and whether they were reached."""
     rows = [
         (target.name, target.wanted, target.measured, "yes" if target.reached else "no")
         for target in targets(results)
@@ -118,7 +124,7 @@ def targets_grid(results: Results) -> Grid:
 
 
 def yardstick_grid(results: Results) -> Grid:
-    """How fast 3DDFA-V3's own program is."""
+    """The speed of 3DDFA-V3's own program."""
     found = results["yardstick"]
     how = "measured" if found["measured_here"] else "by calculation"
     return _pairs("The original's speed", [
@@ -132,7 +138,7 @@ def yardstick_grid(results: Results) -> Grid:
 
 
 def ceiling_grid(results: Results) -> Grid:
-    """What the networks' multiplications allow at most."""
+    """Operations, and the speed that they allow."""
     found = results["ceiling"]
     each = [(name, f"{count / 1e9:.1f} GFLOP") for name, count in found["operations"].items()]
     return _pairs("What the networks allow at most, on CPUs", [
@@ -145,7 +151,7 @@ def ceiling_grid(results: Results) -> Grid:
 
 
 def stages_grid(results: Results) -> Grid:
-    """Time of each stage."""
+    """Time per stage."""
     rows = [
         (
             row["stage"],
@@ -166,7 +172,7 @@ def stages_grid(results: Results) -> Grid:
 
 
 def decoding_grid(results: Results) -> Grid:
-    """Time to decode a large JPEG, by ``--decode``."""
+    """Time and memory of whole and reduced decoding."""
     rows = [
         (
             row["decode"],
@@ -180,7 +186,7 @@ def decoding_grid(results: Results) -> Grid:
 
 
 def library_grid(results: Results) -> Grid:
-    """Speed of the library, by variant."""
+    """Speed of the library's variants."""
     rows = [
         (
             row["variant"], f"{row['images_per_second']:.2f}", f"{row['cpu_ms']:.0f}",
@@ -200,7 +206,7 @@ def library_grid(results: Results) -> Grid:
 
 
 def jobs_grid(results: Results) -> Grid:
-    """Speed and memory of the job, by outputs and actors."""
+    """Speed and memory of the job."""
     rows = [
         (
             f"{row['outputs']}, {row['actors']}", f"{row['images_per_second']:.2f}",
@@ -222,7 +228,7 @@ def jobs_grid(results: Results) -> Grid:
 
 
 def idle_grid(results: Results) -> Grid:
-    """How long the job did nothing, by kind of work."""
+    """Idle shares of the job's stages."""
     stages = list(results["jobs"][0]["idle"])
     rows = [
         (f"{row['outputs']}, {row['actors']}", *(f"{row['idle'][stage]:.0%}" for stage in stages))
@@ -233,7 +239,7 @@ def idle_grid(results: Results) -> Grid:
 
 
 def planning_grid(results: Results) -> Grid:
-    """Time and memory of planning, and of the driver alone."""
+    """Time and memory of planning and of the driver."""
     plan = results["planning"]
     return _pairs("Planning, and a labeller that does nothing", [
         ("images, shards, chunks", f"{plan['images']:,}, {plan['shards']:,}, {plan['chunks']:,}"),
@@ -248,7 +254,7 @@ def planning_grid(results: Results) -> Grid:
 
 
 def startup_grid(results: Results) -> Grid:
-    """What a new process takes until its first labels."""
+    """Time and memory of a new process."""
     start = results["startup"]
     return _pairs("A new process to its first labels", [
         ("imports", f"{start['import_seconds']:.1f} s"),
@@ -260,7 +266,7 @@ def startup_grid(results: Results) -> Grid:
 
 
 def drift_grid(results: Results) -> Grid:
-    """How far each engine and precision moves the landmarks."""
+    """Time of engines and precisions, and how far they move landmarks."""
     rows = [
         (
             row["engine"],

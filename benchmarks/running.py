@@ -26,7 +26,21 @@ from jobs.pipeline.record.run import open_run
 
 @dataclass
 class Watch:
-    """What happened since all actors were ready; what comes before is starting up."""
+    """What has happened since all actors were ready; everything before is start-up.
+
+    Attributes:
+        actors: how many there are to be.
+        started: when the run began, in seconds of ``perf_counter``, like the next two.
+        ready: when all actors were ready.
+        ended: when the last chunk was done.
+        driver_cpu: processor seconds that the driver had taken when all actors were ready.
+        faces: labelled since.
+        busy: seconds per stage, of all actors together.
+        alive: actors that are ready now.
+        memory: of an actor that has done a chunk, taken while all actors run, because memory that
+            it shares with others becomes its own when they end.
+        done: process of an actor to when its chunks were done, and their images.
+    """
 
     actors: int
     started: float = field(default_factory=time.perf_counter)
@@ -37,13 +51,10 @@ class Watch:
     busy: Counter[str] = field(default_factory=Counter)
     alive: int = 0
     memory: list[Memory] = field(default_factory=list)
-    """Of an actor that has done a chunk, while all the others are there, too: when they are gone,
-    what they shared is its own."""
     done: dict[int, list[tuple[float, int]]] = field(default_factory=dict)
-    """Of each actor, by its process: when its chunks were done, and their images."""
 
     def see(self, event: Event) -> None:
-        """Takes the time with every event, so it must be called as it happens."""
+        """Records an event with the current time, so it must be called when the event happens."""
         now = time.perf_counter()
         if isinstance(event, Tick):
             self.alive = event.actors_ready
@@ -56,14 +67,14 @@ class Watch:
             chunks = self.done.setdefault(event.actor.pid, [])
             chunks.append((now, event.result.counts["images"]))
             if self.alive >= self.actors:
-                with suppress(OSError):  # an actor elsewhere, or gone
+                with suppress(OSError):  # the actor is on another machine, or gone
                     self.memory.append(memory(event.actor.pid))
 
     def result(self) -> dict[str, Any]:
-        """What was measured.
+        """The figures of the job.
 
         Raises:
-            RuntimeError: an actor has not done two chunks since all were ready.
+            RuntimeError: an actor has done fewer than two chunks since all were ready.
         """
         chunks = [len(done) for done in self.done.values()]
         if self.ready is None or sum(n > 1 for n in chunks) < self.actors:
@@ -86,9 +97,9 @@ class Watch:
         }
 
     def _idle(self, seconds: float) -> dict[str, float]:
-        """Share of the time in which nothing of the kind was done, of all actors together.
+        """Share of the time in which a stage was idle, of all actors together.
 
-        Several threads of an actor can decode, or write objects, at once: less than 0 is said as 0.
+        Several threads of an actor can decode or write objects at once; values below 0 become 0.
         """
         whole = seconds * self.actors
         stages = ("read", "decode", "label", "encode", "publish")
@@ -98,12 +109,12 @@ class Watch:
 def rate(actors: Iterable[Sequence[tuple[float, int]]]) -> float:
     """Images per second of actors that are all at work.
 
-    Each actor's own, from its first chunk to its last: what comes before is the pipeline filling
-    up, and after the last chunk of a short job an actor waits for the others, as it would not in a
-    long one.
+    It is the sum of the actors' own rates, each from its first chunk to its last. Before that the
+    pipeline fills up, and after its last chunk an actor waits for the others, which in a long job
+    takes a negligible share of the time.
 
     Args:
-        actors: when each one's chunks were done, in seconds, and their images, in that order.
+        actors: when each one's chunks were done, in seconds, and their images, in order of time.
     """
     images_per_second = 0.0
     for chunks in actors:

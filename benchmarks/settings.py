@@ -1,4 +1,4 @@
-"""What is measured, and with how much patience."""
+"""What is measured, and for how long."""
 
 from __future__ import annotations
 
@@ -20,31 +20,34 @@ OUTPUTS: Mapping[str, Mapping[str, Any]] = {
         "overlays": "sheet",
     },
 }
-"""Options of ``jobs.label`` by the name of what comes out."""
+"""Options of ``jobs.label`` by the name of an output set."""
 
 DETECTORS = {"retinaface": "RetinaFace", "mtcnn": "MTCNN"}
+"""Detectors and what tables call them, the costliest first."""
 BACKBONES = {"resnet50": "ResNet-50", "mbnetv3": "MobileNetV3"}
-"""Networks and what they are called, the costliest first."""
+"""Likewise the backbones."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one run of all benchmarks.
+    """Settings of one run of all benchmarks.
 
     Attributes:
         assets: bundle with the networks and the face model.
-        photos: folder of photographs; None: those found by default.
+        photos: folder of photographs; None: the default ones.
         threads: of the library, and of all actors together.
         seconds: for each comparison.
-        rounds: of each comparison at least, whatever the time.
-        job_images: labelled by each job.
-        planned_shards, planned_images: of the planning benchmark; images of each shard.
-        loop_images: through the scheduler with a labeller that does nothing.
+        rounds: least number of rounds of each comparison, whatever the time.
+        job_images: images that each job labels.
+        planned_shards: number of shards that are planned.
+        planned_images: number of images in each of them.
+        loop_images: images that pass the scheduler with a labeler that does nothing.
         quick: fewer variants.
         device: where the library runs.
-        original_seconds: that the original takes for a photograph on this machine, with everything
-            on; None: nobody has timed it here.
-        detectors, backbones: to measure, of the bundle; the first of each is the usual one.
+        original_seconds: what 3DDFA-V3's own program takes for a photograph on this machine, with
+            everything on; None: it was not timed here.
+        detectors: of the bundle, to measure; the first is the usual one.
+        backbones: likewise.
     """
 
     assets: Path
@@ -64,7 +67,7 @@ class Settings:
 
 
 def label_config(settings: Settings, *, outputs: str = "labels", **options: Any) -> LabelConfig:
-    """The job's config for a variant; ``options`` are its own."""
+    """The job's config for a variant, with its own ``options``."""
     networks = {"detector": settings.detectors[0], "backbone": settings.backbones[0]}
     return LabelConfig(
         assets=str(settings.assets),

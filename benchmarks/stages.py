@@ -1,4 +1,4 @@
-"""A face's way, stage by stage, each timed on the results of those before it."""
+"""The stages of labelling, each timed on the results of the stages before it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tddfa3.labeler import FaceLabeler
 
 RESOLUTION = (224, 224)
 AFTER_THE_BACKBONE = ("geometry", "rasterize", "landmarks", "segment")
-"""What labels need beside detection and the networks."""
+"""Stages that labels need beside detection and the networks."""
 
 
 def measure_stages(settings: Settings, photos: Sequence[Encoded]) -> list[dict[str, Any]]:
-    """One row per stage: milliseconds per image, of the clock and of all threads."""
+    """One row per stage: wall and processor milliseconds per image."""
     config = label_config(settings, outputs="everything")
     labeler = FaceLabelerFactory().build(config, settings.threads)
     assert isinstance(labeler, FaceLabeler)
@@ -166,5 +166,5 @@ def _publisher(store: Store, files: dict[str, bytes | memoryview]) -> Callable[[
 
 
 def after_the_backbone(rows: Sequence[dict[str, Any]]) -> float:
-    """CPU milliseconds per face of all that labels need beside the networks."""
+    """Processor milliseconds per face of the stages that labels need beside the networks."""
     return sum(row["cpu_ms"] for row in rows if row["stage"] in AFTER_THE_BACKBONE)

@@ -1,4 +1,4 @@
-"""Targets, and whether the measured figures reach them."""
+"""The targets of the project, and whether they were reached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ Results = Mapping[str, Any]
 
 
 class Target(NamedTuple):
-    """A figure that was wanted, and the one that was measured."""
+    """One figure and its target.
+
+    Attributes:
+        name: of the figure.
+        wanted: its limit, as text.
+        measured: its value, as text.
+        reached: whether the value is within the limit.
+    """
 
     name: str
     wanted: str
@@ -20,7 +27,7 @@ class Target(NamedTuple):
 
 
 def targets(results: Results) -> list[Target]:
-    """The targets whose figures were measured."""
+    """The targets for which everything that they need was measured."""
     return [*_speed(results), *_stages(results), *_jobs(results), *_planning(results)]
 
 

@@ -1,4 +1,4 @@
-"""Timing calls: medians over repetitions, variants taken in turn so that their ratio holds."""
+"""Timing of calls: medians over repetitions, variants in turn so that their ratios are reliable."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Timing:
 
     Attributes:
         wall: by the clock; on CUDA between two events on the stream, synchronised.
-        cpu: of all threads of this process. Other programs on the machine hardly change it, so it
-            is what to compare where the machine is not idle.
-        runs: how many were taken.
+        cpu: of all threads of this process. Other programs hardly change it, so compare this on a
+            machine that is not idle.
+        runs: number of repetitions.
     """
 
     wall: float
@@ -30,22 +30,22 @@ class Timing:
     runs: int
 
     def per(self, count: int) -> Timing:
-        """For one of ``count`` things done by each call."""
+        """The time for one of ``count`` things that each call does."""
         return Timing(self.wall / count, self.cpu / count, self.runs)
 
 
 def measure_in_turn(
     calls: Mapping[str, Call], *, seconds: float, least: int = 3, cuda: bool = False
 ) -> dict[str, Timing]:
-    """Times several calls, one of each in every round, after a round that does not count.
+    """Times several calls, one of each in every round, after a round that is not counted.
 
-    A machine that grows slower or busier meanwhile does so for all of them.
+    If the machine becomes slower or busier, that affects all calls.
 
     Args:
-        calls: what to time, by name.
-        seconds: no new round after so long, once there are ``least`` rounds.
-        least: rounds that are timed in any case.
-        cuda: take times by CUDA events, with a synchronised device.
+        calls: by name.
+        seconds: no round begins after this time, once there are ``least`` rounds.
+        least: number of rounds.
+        cuda: measure on the current CUDA stream.
     """
     for call in calls.values():
         call()
@@ -77,7 +77,7 @@ def _once(call: Call, cuda: bool) -> tuple[float, float]:
 
 
 class Clock:
-    """Adds up the time of wrapped calls that are made inside a longer one."""
+    """Adds up the time of wrapped calls inside a longer one."""
 
     def __init__(self, *, cuda: bool = False) -> None:
         self._cuda = cuda

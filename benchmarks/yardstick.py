@@ -1,11 +1,11 @@
-"""The original's speed: as it was measured here, or carried over from where it was.
+"""The original's speed, measured on this machine or estimated from another.
 
 The original (3DDFA-V3's own program) was timed once, on two threads of another machine, with
-everything on. What can be timed again here without it is the network that both run: ResNet-50 as
-PyTorch runs it when nothing is done about it, one crop at a time. The original's detector and
-networks are taken to be slower or faster here as that is; the rest of its time is left as it was.
+everything on. Without it, the network that both run can be timed here: ResNet-50 in plain PyTorch,
+one crop at a time. The original's detector and networks are assumed to be slower or faster here by
+the same factor; the rest of its time is assumed to be the same.
 
-Whoever has the original on this machine times it, and says what it takes (``--original``).
+If you have the original on this machine, time it and give the time with ``--original``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from benchmarks.timing import measure_in_turn
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.networks.backbones.resnet50 import ResNet50
 
-# Seconds per photograph, medians: detector and alignment, ResNet-50, all else.
 ORIGINAL_DETECTOR, ORIGINAL_BACKBONE, ORIGINAL_REST = 0.64, 0.085, 2.425
+"""Seconds per photograph, medians: detector and alignment, ResNet-50, everything else."""
 ORIGINAL = ORIGINAL_DETECTOR + ORIGINAL_BACKBONE + ORIGINAL_REST
 THREADS = 2
 
 
 def measure_yardstick(settings: Settings) -> dict[str, Any]:
-    """The plain network's time, and what the original's comes to."""
+    """The plain network's time, and the original's time that follows from it."""
     network = ResNet50(HEADS).eval()
     crop = torch.rand(1, 3, CROP_SIZE, CROP_SIZE)
     before = torch.get_num_threads()
@@ -50,6 +50,6 @@ def measure_yardstick(settings: Settings) -> dict[str, Any]:
 
 
 def expected_seconds(plain_resnet50: float) -> float:
-    """Of the original per photograph, where its ResNet-50 takes so many seconds per crop."""
+    """The original's time per photograph, if its ResNet-50 takes ``plain_resnet50`` seconds."""
     factor = plain_resnet50 / ORIGINAL_BACKBONE
     return (ORIGINAL_DETECTOR + ORIGINAL_BACKBONE) * factor + ORIGINAL_REST

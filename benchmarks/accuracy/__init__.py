@@ -1,1 +1,1 @@
-"""How well bundles label photographs; see evaluate."""
+"""How well bundles label photographs; see :mod:`benchmarks.accuracy.evaluate`."""

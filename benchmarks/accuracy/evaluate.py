@@ -1,10 +1,10 @@
-"""Judges a bundle on photographs.
+"""Measures a bundle's errors on photographs.
 
 ``python -m benchmarks.accuracy.evaluate --bundle DIR --photos DIR [--sheet FILE.png]``
 
 Photographs have MediaPipe's 68 points beside them (NAME.mediapipe68.txt). They are labelled by
-the library with MTCNN's points, the way ``python -m jobs.label`` does it. The first half of the
-names, in order, may be tuned on; the second half is held out. Two baselines show what the network
+the library with MTCNN's points, as by ``python -m jobs.label``. The first half of the names, in
+order, may be used for tuning; the second half is held out. Two baselines show what the network
 adds: the mean face with all coefficients 0, and the mean face posed by the detector's five points.
 """
 
@@ -44,7 +44,14 @@ COLUMNS = ("mean", *GROUPS, "yaw", "pitch", "opening")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Per way of finding a face, one measurement per photograph, in the order of the names."""
+    """Measurements by the way in which faces were found, one per photograph, sorted by name.
+
+    Attributes:
+        network: the bundle's network.
+        rigid: the mean face posed by five points.
+        zero: all coefficients 0.
+        undetected: names of photographs in which no face was detected.
+    """
 
     network: list[Measured]
     rigid: list[Measured]
@@ -53,7 +60,7 @@ class Evaluation:
 
     @property
     def ways(self) -> dict[str, list[Measured]]:
-        """The measured faces by how they were found: by the network, and by the two baselines."""
+        """Title in the table to measurements."""
         return {"network": self.network, "rigid pose": self.rigid, "all zero": self.zero}
 
 
@@ -62,7 +69,13 @@ def evaluate(
     faces: Sequence[Face | None],
     mean_landmarks: npt.NDArray[np.floating],
 ) -> Evaluation:
-    """Measure the faces that were found; ``mean_landmarks`` (68,3) are the mean face's."""
+    """Measures the faces that were found.
+
+    Args:
+        photos: with their reference points.
+        faces: found in them; None where there is none.
+        mean_landmarks: (68,3), the mean face's.
+    """
     result = Evaluation([], [], [], [])
     for photo, face in zip(photos, faces, strict=True):
         if face is None or face.points5 is None:
@@ -80,7 +93,16 @@ def evaluate(
 def rigid_pose(
     points5: npt.NDArray[np.floating], mean: npt.NDArray[np.floating], K: npt.NDArray[np.floating]
 ) -> tuple[npt.NDArray[np.float64], float, float]:
-    """The mean face's landmarks (68,2) posed by five points, its yaw and pitch in degrees."""
+    """The mean face posed by five points.
+
+    Args:
+        points5: (5,2) image pixels.
+        mean: (68,3), the mean face's landmarks.
+        K: (3,3) intrinsics of the photograph's camera.
+
+    Returns:
+        its landmarks (68,2) in image pixels, yaw and pitch in degrees.
+    """
     flip = np.diag([1.0, -1.0, -1.0])
     model = mean.astype(np.float64) @ flip
     five, target = five_points(model), points5.astype(np.float64)
@@ -93,9 +115,9 @@ def rigid_pose(
 
 
 def label(labeler: FaceLabeler, photos: Sequence[ReferencePhoto]) -> list[Face | None]:
-    """The face of each photograph whose landmarks are nearest to the reference's place.
+    """The face in each photograph that is nearest to the reference points.
 
-    A photograph may show more faces than the one that has reference points.
+    A photograph may show more faces than the one with reference points.
     """
     found: list[Face | None] = []
     for photo in photos:
@@ -112,7 +134,7 @@ def label(labeler: FaceLabeler, photos: Sequence[ReferencePhoto]) -> list[Face |
 
 
 def tables(evaluation: Evaluation) -> str:
-    """Markdown: all, tuning half and held-out half per way, then every photograph."""
+    """Tables in Markdown: per way all photographs and both halves, then every photograph."""
     total = len(evaluation.network) + len(evaluation.undetected)
     halves = halved(evaluation)
     lines = [
@@ -140,7 +162,7 @@ def tables(evaluation: Evaluation) -> str:
 
 
 def halved(evaluation: Evaluation) -> dict[str, set[str]]:
-    """Names of all photographs, of those that may be tuned on, and of those held out."""
+    """Names of all photographs, of those for tuning, and of those held out."""
     names = sorted([face.name for face in evaluation.network] + evaluation.undetected)
     middle = (len(names) + 1) // 2
     return {"all": set(names), "tuning": set(names[:middle]), "held out": set(names[middle:])}
@@ -167,7 +189,7 @@ class EvaluateConfig:
 
 
 def main() -> int:
-    """Runs the evaluation; returns the exit code."""
+    """Runs the program; returns its exit code."""
     config = tyro.cli(EvaluateConfig, prog="python -m benchmarks.accuracy.evaluate")
     return run_program(lambda: report(config))
 

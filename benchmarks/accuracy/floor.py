@@ -1,10 +1,10 @@
-"""How well a face model could do at best: fits it to all 68 points of photographs.
+"""The least error that a face model allows: fits it to all 68 points of photographs.
 
 ``python -m benchmarks.accuracy.floor --photos DIR``
 
 Photographs have MediaPipe's 68 points beside them (NAME.mediapipe68.txt). Pose, identity and
-expression are fitted by Gauss-Newton steps; what is left is the face model's share of the error,
-which no network can go below. The first half of the names may be tuned on, the second is held out.
+expression are fitted by Gauss-Newton steps; the error that is left is the face model's, and no
+network can be better. The first half of the names may be used for tuning, the second is held out.
 """
 
 from __future__ import annotations
@@ -34,23 +34,26 @@ from tddfa3.geometry.crop import estimate_crop
 
 Floats = npt.NDArray[np.floating[Any]]
 SUFFIX = ".mediapipe68.txt"
-# Standard deviations: of the points in crop pixels, of the distance in model units; those of the
-# coefficients are 1, those of the rest of the pose are without bounds.
 POINT_SPREAD, DISTANCE_SPREAD = 1.0, 0.5
+"""Standard deviations of the points in crop pixels, and of the distance in model units. Those of
+the coefficients are 1; the rest of the pose has no prior."""
 MAX_STEPS = 20
 
 
 class Landmarks68(NamedTuple):
-    """A face model at its 68 landmarks, float64."""
+    """A face model at its 68 landmarks, float64.
+
+    Attributes:
+        mean: (68,3).
+        basis: (68,3,n) identity and expression, side by side.
+    """
 
     mean: Floats
-    """(68,3)"""
     basis: Floats
-    """(68,3,n) identity and expression, side by side."""
 
     @classmethod
     def of(cls, model: Mapping[str, Any], columns: int = 40) -> Landmarks68:
-        """From ``face_model.npy``'s dictionary, the first ``columns`` of both bases."""
+        """From the dictionary of ``face_model.npy``; the first ``columns`` of both bases."""
         at, vertices = model["ldm68"], len(model["u"]) // 3
         bases = [
             model[key].reshape(vertices, 3, -1)[at][..., :columns].astype(np.float64)
@@ -61,18 +64,28 @@ class Landmarks68(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """A face model fitted to 68 points."""
+    """A face model fitted to 68 points.
+
+    Attributes:
+        pose: (6,) pitch, yaw, roll in radians, translation.
+        coefficients: (n,).
+        errors: (68,2) found minus given, x right, y up, in % of the distance of the outer eye
+            corners.
+    """
 
     pose: Floats
-    """(6,) pitch, yaw, roll in radians, translation."""
     coefficients: Floats
-    """(n,)"""
     errors: Floats
-    """(68,2) found minus given, x right, y up, in % of the distance of the outer eye corners."""
 
 
 def fit(model: Landmarks68, points: Floats, size: tuple[int, int]) -> Fit:
-    """Fit pose and coefficients to ``points`` (68,2), pixels of a picture of ``size`` w and h."""
+    """Fits pose and coefficients to points.
+
+    Args:
+        model: the face model.
+        points: (68,2) image pixels.
+        size: (width, height) of the image.
+    """
     crop = estimate_crop(standard_points(_flat(points))[:, :2], size, standard_points(model.mean))
     target = crop.to_crop(points) * [1, -1] + [0, CROP_SIZE]
     goal, basis = torch.from_numpy(target), torch.from_numpy(model.basis)
@@ -104,7 +117,7 @@ def _flat(points: Floats) -> Floats:
 
 
 def read_points(folder: Path) -> dict[str, tuple[Floats, tuple[int, int]]]:
-    """Name -> (68,2) points and the photograph's width and height, in the order of the names."""
+    """Name to points (68,2) and the photograph's (width, height), sorted by name."""
     found: dict[str, tuple[Floats, tuple[int, int]]] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         name = path.name.removesuffix(SUFFIX)
@@ -116,7 +129,7 @@ def read_points(folder: Path) -> dict[str, tuple[Floats, tuple[int, int]]]:
 
 
 def row(title: str, fits: Sequence[Fit], constant: Floats) -> str:
-    """A line of the table; ``constant`` (68,2) is every landmark's mean error over all photos."""
+    """A line of the table; ``constant`` (68,2) is each landmark's mean error over all photos."""
     errors = np.stack([found.errors for found in fits])
     mean = np.linalg.norm(errors, axis=2).mean()
     varying = np.linalg.norm(errors - constant, axis=2).mean()
@@ -132,7 +145,7 @@ class FloorConfig:
 
 
 def main() -> int:
-    """Runs the measurement; returns the exit code."""
+    """Runs the program; returns its exit code."""
     config = tyro.cli(FloorConfig, prog="python -m benchmarks.accuracy.floor")
     return run_program(lambda: measure(config))
 

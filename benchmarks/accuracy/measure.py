@@ -1,4 +1,4 @@
-"""Figures of merit: 68 landmarks, pose and mouth against what MediaPipe found in photographs."""
+"""Errors of 68 landmarks, pose and mouth relative to what MediaPipe found in photographs."""
 
 from __future__ import annotations
 
@@ -27,57 +27,67 @@ GROUPS = {
 }
 OUTER_EYES = [36, 45]
 INNER_LIPS = [62, 66]
-# Points that expressions move little: the pose is solved from them.
 RIGID = [0, 1, 2, 14, 15, 16, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45]
-# iBUG's numbers of the image-left half -> of the image-right half.
+"""Points that expressions move little, from which the pose is solved."""
 MIRROR = (
     {i: 16 - i for i in range(8)}
     | {17 + i: 26 - i for i in range(5)}
     | {31: 35, 32: 34, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46}
     | {48: 54, 49: 53, 50: 52, 57: 57, 58: 56, 59: 55, 60: 64, 61: 63, 67: 65}
 )
+"""iBUG's numbers of the image-left half to those of the image-right half."""
 
 
 @dataclass(frozen=True)
 class ReferencePhoto:
-    """A photograph and MediaPipe's 68 points in it."""
+    """A photograph and MediaPipe's 68 points in it.
+
+    Attributes:
+        name: of the file, without extension.
+        image: (H,W,3) RGB.
+        reference: (68,2) image pixels.
+    """
 
     name: str
     image: npt.NDArray[np.uint8]
-    """(H,W,3) RGB."""
     reference: Floats
-    """(68,2) image pixels."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found in one photograph, in the units of the table."""
+    """The errors in one photograph, in the units of the table.
+
+    Attributes:
+        name: of the photograph.
+        errors: (68,) distances in % of the distance of the outer eye corners.
+        yaw_error: degrees, found minus MediaPipe's.
+        pitch_error: likewise.
+        opening: gap between the inner lips, in outer-eye distances.
+        reference_opening: MediaPipe's.
+    """
 
     name: str
     errors: Floats
-    """(68,) distances in % of the distance of the outer eye corners."""
     yaw_error: float
-    """Degrees, found minus MediaPipe's."""
     pitch_error: float
     opening: float
-    """Between the inner lips, in outer-eye distances."""
     reference_opening: float
 
     @property
     def mean(self) -> float:
-        """Mean error over all points."""
+        """Mean error of all landmarks."""
         return float(self.errors.mean())
 
     def group(self, name: str) -> float:
-        """Mean error over one of :data:`GROUPS`."""
+        """Mean error of one of ``GROUPS``."""
         return float(self.errors[list(GROUPS[name])].mean())
 
 
 def read_photos(folder: Path) -> list[ReferencePhoto]:
-    """Every image of a folder that has its points beside it, in the order of their names.
+    """Every image of a folder that has its points beside it, sorted by name.
 
     Raises:
-        UserError: there is none, or its points are not 68 lines of x and y.
+        UserError: there is none, or points are not 68 lines of x and y.
     """
     photos = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
@@ -95,10 +105,10 @@ def read_photos(folder: Path) -> list[ReferencePhoto]:
 
 
 def read_points(path: Path) -> Floats:
-    """Reads reference points (68,2).
+    """Points (68,2) from a text file.
 
     Raises:
-        UserError: the file is not 68 lines of two numbers.
+        UserError: it is not 68 lines of two numbers.
     """
     try:
         points = np.loadtxt(path, dtype=np.float64, ndmin=2)
@@ -112,14 +122,14 @@ def read_points(path: Path) -> Floats:
 def measure(
     photo: ReferencePhoto, landmarks: npt.ArrayLike, yaw: float, pitch: float, camera: ImageCamera
 ) -> Measured:
-    """Compare what was found with the photograph's reference.
+    """Compares a face with the photograph's reference.
 
     Args:
-        photo: the photograph and its reference points.
+        photo: with its reference points.
         landmarks: (68,2) image pixels.
         yaw: degrees.
         pitch: degrees.
-        camera: the photograph's camera, whose focal length the reference's pose is solved with.
+        camera: the photograph's, with which the pose of the reference points is solved.
     """
     found = np.asarray(landmarks, np.float64)
     reference = photo.reference
@@ -136,17 +146,17 @@ def measure(
 
 
 def outer_eye_distance(points: Floats) -> float:
-    """Distance between the outer corners of the eyes of ``points`` (68,2), in their unit."""
+    """Distance of the outer eye corners among points (68,2)."""
     return float(np.linalg.norm(np.diff(points[OUTER_EYES], axis=0)))
 
 
 def opening(points: Floats, scale: float) -> float:
-    """Distance between the inner lips of ``points`` (68,2), as a share of ``scale``."""
+    """Gap between the inner lips of points (68,2), in units of ``scale``."""
     return float(np.linalg.norm(np.diff(points[INNER_LIPS], axis=0))) / scale
 
 
 def canonical_points() -> Floats:
-    """(19,3) the rigid landmarks of MediaPipe's mean face, model frame: y up, z to the camera."""
+    """(19,3) the rigid landmarks of MediaPipe's mean face; model frame: y up, z to the camera."""
     places = {i: np.array(place) for i, place in MEASURED_68.items()}
     for image_left, image_right in MIRROR.items():
         places[image_right] = places[image_left] * [-1, 1, 1]
@@ -154,11 +164,11 @@ def canonical_points() -> Floats:
 
 
 def pose_of_points(points: Floats, K: Floats) -> tuple[float, float]:
-    """Yaw and pitch in degrees of MediaPipe's mean face on 68 points, by our sign convention.
+    """Yaw and pitch of MediaPipe's mean face fitted to 68 points, in degrees, with our signs.
 
-    The perspective-n-point problem over the points that expressions move little, least squares of
-    the distances in the picture. MediaPipe gives points, not angles; the same rigid face is used
-    for every photograph, so what it leaves is the spread of real faces around it.
+    MediaPipe gives points, not angles. So the perspective-n-point problem is solved by least
+    squares in the picture, over the points that expressions move little. The same rigid face is
+    used for every photograph, so the angles vary a little with how real faces differ from it.
     """
     canonical = canonical_points() * [1, -1, -1]  # OpenCV's axes
     target = np.ascontiguousarray(points[RIGID])
@@ -183,7 +193,7 @@ def summary(faces: Sequence[Measured]) -> Mapping[str, float]:
 
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Pearson's; nan where there are fewer than three values or one side does not vary."""
+    """Pearson's correlation; nan for fewer than three values or if one side does not vary."""
     if len(a) < 3 or np.std(a) == 0 or np.std(b) == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])

@@ -22,7 +22,7 @@ MESH_OPACITY = 0.65
 
 
 def write_sheet(path: Path, photos: Sequence[ReferencePhoto], faces: Sequence[Face | None]) -> None:
-    """PNG or JPEG by the name's end. Needs faces with the render "shape"."""
+    """Writes a PNG or JPEG, by the file's extension; the faces need the render "shape"."""
     tiles = [
         tile(photo, face) if face is not None else _empty_tile()
         for photo, face in zip(photos, faces, strict=True)
