@@ -1,7 +1,7 @@
 """All programs under one name: ``tddfa3 label …`` is ``python -m jobs.label …``, and so on.
 
-Only the program that is asked for is imported. ``python -m jobs`` is the same where there is no
-``tddfa3`` on the path.
+Only the program that is asked for is imported. ``python -m jobs`` does the same if ``tddfa3`` is
+not on the path.
 
 Exit codes: those of the program; 2 if there is no such program.
 """
@@ -31,11 +31,11 @@ PROGRAMS = {
     "demo": ("jobs.demo", "label a photograph and rendered faces, and show what comes out"),
     "assets": ("tddfa3.assets.__main__", "fetch, convert, make and describe the networks"),
 }
-"""Module and one line for each, in the order in which they are listed."""
+"""Program to module and a line of help, in the order in which they are listed."""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
-    """Runs one program; its exit code."""
+    """Runs one program; returns its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     prog = prog or started_as(sys.argv[0])
     if not words or words[0] in ("-h", "--help"):
@@ -55,12 +55,12 @@ def main(argv: Sequence[str] | None = None, *, prog: str | None = None) -> int:
 
 
 def started_as(path: str) -> str:
-    """What a person types to start this, from what the system says was started."""
+    """The command that starts this program, from the path that the system reports."""
     return "python -m jobs" if Path(path).name == "__main__.py" else Path(path).name
 
 
 def overview(prog: str) -> str:
-    """All programs with a line each."""
+    """The help text: all programs with a line each."""
     width = max(map(len, PROGRAMS))
     lines = [f"  {name:<{width}}  {what}" for name, (_, what) in PROGRAMS.items()]
     return "\n".join(
@@ -75,11 +75,7 @@ def overview(prog: str) -> str:
 
 
 def refuse(name: str, prog: str) -> int:
-    """Refuses a name that is no program.
-
-    Raises:
-        UserError: always; it suggests the name that was probably meant.
-    """
+    """Raises ``UserError``, which suggests the name that was probably meant."""
     close = difflib.get_close_matches(name, PROGRAMS, n=1)
     remedy = f"did you mean {prog} {close[0]}?" if close else f"{prog} --help lists them"
     raise UserError(f"{prog} has no program {name!r}; {remedy}")

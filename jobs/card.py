@@ -1,6 +1,6 @@
 """Writes the dataset card of an output again: ``python -m jobs.card OUTPUT``.
 
-The label job writes one when it ends.
+The label job writes it at its end.
 
 Exit codes: 0 done; 2 bad usage, or no output there; 3 a part file is missing or cannot be read;
 4 the storage failed.

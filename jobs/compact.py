@@ -1,8 +1,8 @@
-"""Many small part files into few large ones: ``python -m jobs.compact OUTPUT DEST``.
+"""Rewrites many small part files as few large ones: ``python -m jobs.compact OUTPUT DEST``.
 
-The same rows, sorted by shard, key and rank, with statistics and page index. DEST can be read by
-everything that reads OUTPUT, and uploaded to the Hugging Face hub as it is. Meshes, textures and
-overlays stay where they are.
+The rows are the same, sorted by shard, key and rank, with statistics and page index. Everything
+that reads OUTPUT can read DEST, which can also be uploaded to the Hugging Face hub as it is.
+Meshes, textures and overlays stay where they are.
 
 Exit codes: 0 done; 2 bad usage; 3 a part file is missing or cannot be read; 4 stopped early, the
 same command continues.
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.compa
 
 
 def compact(config: CompactConfig) -> ExitCode:
-    """Writes what is not there yet."""
+    """Writes the files that are not there yet, and the dataset card."""
     if config.rows_per_file < 1:
         raise UserError(f"--rows-per-file {config.rows_per_file}: must be at least 1")
     endpoint = config.s3_endpoint or None

@@ -1,7 +1,7 @@
 """``make demo``: label a photograph and a few rendered faces, and show what comes out.
 
-Everything is labelled with the bundle that comes with tddfa3, so that nothing has to be downloaded.
-What it makes lies in ``demo/`` of the folder in which it is started.
+Everything is labelled with the bundle that comes with tddfa3, so nothing has to be downloaded. The
+results are in ``demo/`` below the current folder.
 
 Exit codes: those of ``jobs.label``.
 """
@@ -65,7 +65,11 @@ def demonstrate() -> int:
 
 
 def make_input(faces: list[np.ndarray]) -> None:
-    """A folder with a photograph, and tar shards of rendered faces; complete or not there."""
+    """Makes the input, a photograph and tar shards of rendered faces, all of it or nothing.
+
+    Raises:
+        UserError: scikit-image, which the photograph comes with, is not installed.
+    """
     try:
         import skimage.data
     except ImportError:
@@ -89,7 +93,7 @@ def make_input(faces: list[np.ndarray]) -> None:
 
 
 def show(console: Console) -> None:
-    """A table read back from the Parquet, and what to look at."""
+    """Shows a table read from the Parquet files, and says what to look at."""
     columns = ["image_id", "status", "n_faces", "score", "yaw", "pitch", "overlay_uri"]
     rows = ds.dataset(OUTPUT / "annotations").to_table(columns=columns).to_pylist()
     table = Table(title=f"{OUTPUT / 'annotations'}: {len(rows)} rows")
@@ -107,7 +111,7 @@ def show(console: Console) -> None:
 
 
 def cell(value: object) -> str:
-    """A value as the table shows it: floats with two decimals, nothing for None."""
+    """A value as text in the table."""
     return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

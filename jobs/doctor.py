@@ -1,9 +1,9 @@
-"""Look at everything a labelling run needs before one is started, and say what to do about it.
+"""Checks everything that a labelling run needs before it is started, and says what to do.
 
     python -m jobs.doctor [--assets URL] [--input URL] [--output URL] [--ray-address ADDRESS]
 
-With ``--ray-address`` the same questions are asked on every machine of the cluster. Exit code 0 if
-a run can start (perhaps with warnings), 2 if it cannot.
+With ``--ray-address`` the same checks are made on every machine of the cluster. Exit code 0 if a
+run can start (perhaps with warnings), 2 if it cannot.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def report(config: DoctorConfig) -> ExitCode:
 
 
 def examine(config: DoctorConfig) -> list[Check]:
-    """All checks that the options ask for."""
+    """The results of all checks that the options ask for."""
     endpoint = config.s3_endpoint or None
     question = Question(config.device, config.rasterizer, config.assets, config.output, endpoint)
     checks = machine_checks(config.device, config.rasterizer)
@@ -96,14 +96,14 @@ def exit_code(checks: Sequence[Check]) -> ExitCode:
 
 
 def as_json(checks: Sequence[Check]) -> dict[str, Any]:
-    """The checks for ``--json``, with the worst status of them all."""
+    """The worst status and all checks, for JSON."""
     statuses = {check.status for check in checks}
     worst = next(status for status in ("failed", "warning", "ok") if status in statuses)
     return {"status": worst, "checks": [dataclasses.asdict(check) for check in checks]}
 
 
 def show(checks: Sequence[Check], console: Console) -> None:
-    """Prints one line per check, and the remedy below it where there is one."""
+    """Prints the checks and a verdict for people."""
     width = max(len(check.name) for check in checks)
     for check in checks:
         line = Text(f"{check.status:<8}", style=COLOURS[check.status])

@@ -1,4 +1,4 @@
-"""How programs end: the exit codes, and what becomes of an error that ends a program."""
+"""How programs end: the exit codes, and how an error that ends a program is reported."""
 
 from __future__ import annotations
 
@@ -11,19 +11,23 @@ from tddfa3.errors import UserError
 
 
 class ExitCode(IntEnum):
-    """Of all programs; each says in its docstring which of them it can end with."""
+    """Exit codes of all programs; each says in its docstring which of them it can end with.
+
+    Attributes:
+        DONE: everything was done.
+        CONTRADICTED: ``jobs.verify`` only: something in the output is wrong.
+        UNUSABLE: bad usage or input; nothing was written.
+        INCOMPLETE: done, but something that was named is missing or could not be read.
+        STOPPED: stopped early, or the storage failed; the same command continues.
+        DETACHED: ``jobs.submit`` only, after Ctrl-C: the run continues without it.
+    """
 
     DONE = 0
     CONTRADICTED = 1
-    """``jobs.verify`` only: something in the output is not as it should be."""
     UNUSABLE = 2
-    """Bad usage or input; nothing was written."""
     INCOMPLETE = 3
-    """Done, but something that was named is missing or could not be read."""
     STOPPED = 4
-    """Stopped early, or the storage failed; the same command continues."""
     DETACHED = 130
-    """``jobs.submit`` only, after Ctrl-C: the run goes on without it."""
 
 
 def run_program(
@@ -34,16 +38,16 @@ def run_program(
     on_interrupt: str = "",
     is_piped: bool = False,
 ) -> int:
-    """Runs a program's work; its exit code, also where the work ends in an error.
+    """Runs a program's work and returns its exit code, also if the work ends in an error.
 
     Args:
         program: the work, which returns an exit code.
         code_of: the code for an error that the user can put right; default:
             :data:`ExitCode.UNUSABLE`.
         name: what the line of such an error begins with.
-        on_interrupt: said on stderr after Ctrl-C, which is :data:`ExitCode.STOPPED`.
-        is_piped: the output is made for other programs, which may have read enough of it before
-            its end; that is no error.
+        on_interrupt: printed on stderr after Ctrl-C, whose code is :data:`ExitCode.STOPPED`.
+        is_piped: the output is meant for other programs, so it is no error if they stop reading
+            before its end.
     """
     try:
         return program()
@@ -63,11 +67,11 @@ def run_program(
 
 
 def reading_code(error: UserError) -> ExitCode:
-    """The ``code_of`` of programs that read an output.
+    """``code_of`` of the programs that read an output.
 
-    What is missing or damaged there, and storage that fails, are not the command's mistakes.
+    Missing or damaged files in the output, and storage that fails, are not mistakes in the command.
     """
-    # Here, not above: what has no part files to read has no use for pyarrow.
+    # Imported here, because programs that read no part files do not need pyarrow.
     from jobs.pipeline.record.parts import UnreadableError
 
     if isinstance(error, UnreadableError):

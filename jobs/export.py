@@ -1,6 +1,6 @@
-"""Files out of labels: ``python -m jobs.export OUTPUT DEST --where "…" --meshes pca``.
+"""Makes files of labels: ``python -m jobs.export OUTPUT DEST --where "…" --meshes pca``.
 
-select the faces -> batches -> (in workers) rows, faces again, photographs -> files.
+select the faces -> batches -> (in workers) rows -> rebuilt faces, photographs -> files.
 
 Exit codes: 0 all done, also when no face matches; 2 bad usage or filter; 3 done, but something
 that was named is missing or damaged; 4 stopped early, the same command continues.
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.expor
 
 
 def export(config: ExportConfig) -> ExitCode:
-    """Exports what the filter selects and is not there yet."""
+    """Exports the faces that the filter selects, except those that are there already."""
     run = LabelledRun(config.output, s3_endpoint=config.s3_endpoint or None)
     dest = open_dest(config, run)
     say_if_unfinished(run)
@@ -71,7 +71,7 @@ def export(config: ExportConfig) -> ExitCode:
 
 
 def open_dest(config: ExportConfig, run: LabelledRun) -> Store:
-    """Opens DEST.
+    """The store of DEST.
 
     Raises:
         UserError: DEST lies in OUTPUT.
@@ -83,10 +83,10 @@ def open_dest(config: ExportConfig, run: LabelledRun) -> Store:
 
 
 def make_job(config: ExportConfig, run: LabelledRun, dest: Store) -> ExportJob:
-    """All that the export's workers need to know.
+    """What the workers need to know.
 
     Raises:
-        UserError: the assets are not those of the labels.
+        UserError: the files need the run's assets, and those given are others.
     """
     needed = needs(config, run)
     assets = config.assets or assets_of(run)
@@ -106,9 +106,9 @@ def make_job(config: ExportConfig, run: LabelledRun, dest: Store) -> ExportJob:
 
 
 def progress(reports: Iterable[BatchReport], work: Sequence[Batch]) -> Iterator[BatchReport]:
-    """Passes reports on and shows how far they are, on stderr."""
+    """Passes reports on and shows the progress on stderr."""
     console = Console(stderr=True)
-    # Before version 14.3 rich ends even a bar that it does not show with an empty line.
+    # Before version 14.3, rich prints an empty line even after a bar that it does not show.
     console.quiet = not console.is_terminal
     total = sum(len(batch.picks) for batch in work)
     columns = ("faces", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -127,7 +127,7 @@ def progress(reports: Iterable[BatchReport], work: Sequence[Batch]) -> Iterator[
 
 
 def summary(reports: Sequence[BatchReport], dest: Store) -> ExitCode:
-    """Says what there is now; the exit code."""
+    """Prints what was made and what is missing; returns the exit code."""
     made = [report for report in reports if not report.skipped]
     before = sum(report.faces for report in reports if report.skipped)
     failures = [failure for report in reports for failure in report.failures]

@@ -1,6 +1,6 @@
 """The main job: ``python -m jobs.label INPUT... OUTPUT``.
 
-list shards -> what is not committed yet -> read, decode, label, commit (in actors) -> progress.
+list shards -> plan uncommitted chunks -> read, decode, label, commit (in actors) -> progress.
 
 Exit codes: 0 all done; 2 bad usage or input, or not one image in it; 3 done, but parts of the input
 could not be read; 4 stopped early, the same command continues.
@@ -32,7 +32,7 @@ OPEN_NOTE = (
     "expression, not identity. 3DDFA-V3's: python -m tddfa3.assets fetch assets/3ddfa-v3, then "
     "--assets assets/3ddfa-v3"
 )
-"""Said once a run."""
+"""Printed once per run with those assets."""
 
 
 def main(
@@ -41,7 +41,7 @@ def main(
     *,
     prog: str = "python -m jobs.label",
 ) -> int:
-    """The whole program; tests bring a factory of their own."""
+    """Runs the program and returns its exit code; tests pass a factory of their own."""
     arguments = sys.argv[1:] if argv is None else argv
     return run_program(lambda: start(arguments, factory or FaceLabelerFactory(), prog))
 
@@ -57,18 +57,18 @@ def start(arguments: Sequence[str], factory: LabelerFactory, prog: str) -> int:
 
 def label(checked: CheckedRun, factory: LabelerFactory) -> int:
     """Labels everything of a run that is not committed yet."""
-    # The run begins inside: where there is no Ray, or no room for an actor, nothing is written.
+    # The run begins only when Ray runs and an actor fits; otherwise nothing must be written.
     with ray_session(checked.config, killed_code=ExitCode.STOPPED) as stop:
         size = size_pool(checked.config, cluster_nodes())
         run = checked.begin()
-        # UNUSABLE would say that nothing was written, which is over now.
+        # From here on something is written, so the code is no longer UNUSABLE.
         return run_program(
             lambda: finish(run, factory, size, stop), code_of=lambda error: ExitCode.STOPPED
         )
 
 
 def finish(run: Run, factory: LabelerFactory, size: PoolSize, stop: StopRequest) -> ExitCode:
-    """Labels what is left of a run that has begun, and leaves its card."""
+    """Labels what is left of a run that has begun, and writes its card."""
     reporter = work_off(run, factory, size, stop)
     if reporter.was_stopped:
         return ExitCode.STOPPED
@@ -78,7 +78,7 @@ def finish(run: Run, factory: LabelerFactory, size: PoolSize, stop: StopRequest)
 
 
 def work_off(run: Run, factory: LabelerFactory, size: PoolSize, stop: StopRequest) -> Reporter:
-    """All chunks that are left, until they are done or the run is stopped; what became of them."""
+    """Labels all chunks that are left, until they are done or the run is stopped."""
     config = run.config
     with Reporter(run) as reporter:
         pool = ActorPool(
@@ -104,7 +104,7 @@ def work_off(run: Run, factory: LabelerFactory, size: PoolSize, stop: StopReques
 
 
 def describe(run: Run) -> None:
-    """Leaves the dataset card; labels are complete without it, so a failure is only said."""
+    """Writes the dataset card; labels are complete without it, so a failure is only a warning."""
     try:
         write_card(run.store.url, s3_endpoint=run.config.s3_endpoint or None)
     except UserError as error:

@@ -27,7 +27,7 @@ _BINARY = ("parquet", "arrow")
 
 @dataclass(frozen=True)
 class QueryConfig:
-    """Options of ``jobs.query``."""
+    """SQL over an output."""
 
     output: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="OUTPUT")]
     """Folder with the labels, local or s3://."""
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m jobs.query
 
 
 def parse(argv: Sequence[str] | None, prog: str) -> QueryConfig:
-    """The options; ``--help`` lists the views and macros, too."""
+    """Reads the command line; the help text lists views and macros."""
     lines = [f"  {name}: {what}" for name, what in VIEWS.items()]
     lines += [f"  {name}: {what}" for name, what in MACROS.items()]
     return tyro.cli(
@@ -79,7 +79,7 @@ def query(config: QueryConfig) -> ExitCode:
 
 
 def publish(config: QueryConfig, batches: pa.RecordBatchReader) -> None:
-    """The result as one file, which appears when it is complete."""
+    """Writes the result as one file, which appears when it is complete."""
     store, name = locate(config.out, s3_endpoint=config.s3_endpoint or None)
     with spooled(store, name) as file:
         rows = WRITERS["csv" if config.format == "table" else config.format](batches, file)

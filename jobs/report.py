@@ -1,7 +1,7 @@
 """One HTML page about an output: ``python -m jobs.report OUTPUT``.
 
 Exit codes: 0 done; 2 bad usage, or no output there; 3 done, but an object that a row names is
-missing, and the page says which; 4 the storage failed.
+missing (the page says which); 4 the storage failed.
 """
 
 from __future__ import annotations

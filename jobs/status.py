@@ -1,4 +1,6 @@
-"""``python -m jobs.status OUTPUT``: how far a run is, from storage alone, while it runs or after.
+"""Says how far a run is: ``python -m jobs.status OUTPUT``.
+
+It reads the storage only, while the run goes on or after it.
 
 Exit codes: 0 everything that is listed is committed; 3 something is left, or a shard could not be
 read in full; 2 no run there; 4 the storage failed.
@@ -42,7 +44,26 @@ class StatusOptions:
 
 @dataclass
 class Status:
-    """Of a run; ``images`` and ``chunks`` count what has been listed so far."""
+    """How far a run is.
+
+    Attributes:
+        output: folder with the labels.
+        shards: of the input.
+        shards_listed: shards whose images have been listed.
+        chunks: in the listed shards.
+        chunks_done: chunks that are committed.
+        images: in the listed shards.
+        images_done: images that are committed.
+        faces: committed.
+        statuses: status to number of committed images.
+        failed: committed images with a status of failure.
+        shard_errors: shards that could not be read in full, and why.
+        unreadable_parts: part files that cannot be read, and why.
+        images_per_second: over the last minute of the log.
+        seconds_left: None if the run is not running.
+        last_sign_of_life: time of the last record in the log.
+        running: whether that is recent and not the end.
+    """
 
     output: str
     shards: int = 0
@@ -63,7 +84,7 @@ class Status:
 
     @property
     def complete(self) -> bool:
-        """Everything is committed, and all of it can be read."""
+        """Whether all shards are listed without errors and all their chunks are committed."""
         whole = self.shards_listed >= self.shards and self.chunks_done >= self.chunks
         return whole and not self.shard_errors and not self.unreadable_parts
 
@@ -116,7 +137,7 @@ def read_status(url: str, s3_endpoint: str | None = None) -> Status:
 
 
 def _read_log(store: Store, status: Status) -> None:
-    """Rate and life of the last start, from the last file of its log."""
+    """Reads the rate, and whether the run is running, from the last log file of its last start."""
     names = [entry.rel for entry in store.list(LOGS)]
     if not names:
         return

@@ -1,12 +1,12 @@
-"""Submit a labelling run to a Ray cluster, follow it, and pass its exit code on.
+"""Submits a labelling run to a Ray cluster, follows it, and passes its exit code on.
 
     python -m jobs.submit --address http://HEAD:8265 INPUT... OUTPUT [--assets DIR] [options]
     python -m jobs.submit --address http://HEAD:8265 --attach ID
     python -m jobs.submit --address http://HEAD:8265 --stop ID
 
-What is not an option of this program is an option of ``jobs.label``, which then runs on the
-cluster's head. Paths are read on the cluster: an absolute path on a file system that all machines
-see, or ``s3://``. Ctrl-C leaves the run alone; ``--stop`` stops it. The same command continues it.
+Other options are those of ``jobs.label``, which then runs on the cluster's head. Paths are read on
+the cluster: absolute paths on a file system that all machines see, or ``s3://``. Ctrl-C does not
+stop the run; ``--stop`` does. The same command continues it.
 
 Exit codes: those of the run; 2 bad usage, or a cluster that cannot be reached; 4 the run was
 stopped or lost; 130 after Ctrl-C.
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 NEVER_STARTED = ("RUNTIME_ENV_SETUP_FAILURE", "JOB_ENTRYPOINT_COMMAND_START_ERROR")
-"""The driver never ran: a mistake in what was submitted, not a run that can be continued."""
+"""Errors before the driver ran: what was submitted is wrong, and there is no run to continue."""
 
 _ONE_OF = tyro.conf.create_mutex_group(required=False)
 
@@ -86,7 +86,7 @@ def main(
     *,
     prog: str = "python -m jobs.submit",
 ) -> int:
-    """The whole program; tests bring a ``program`` of their own for the cluster to run."""
+    """Runs the program and returns its exit code; tests let the cluster run another ``program``."""
     options, rest = tyro.cli(
         SubmitConfig,
         prog=prog,
@@ -125,7 +125,7 @@ def serve(options: SubmitConfig, rest: Sequence[str], program: str, prog: str) -
 
 
 def follow_until_end(client: JobClient, job_id: str, how_to_go_on: str) -> int:
-    """Prints the run's output until it ends; its exit code. Ctrl-C leaves it running."""
+    """Prints the run's output until it ends; returns its exit code. Ctrl-C leaves it running."""
     try:
         info = asyncio.run(follow(client, job_id, sys.stdout))
     except KeyboardInterrupt:
@@ -138,7 +138,7 @@ def follow_until_end(client: JobClient, job_id: str, how_to_go_on: str) -> int:
 
 
 def outcome(info: JobDetails) -> tuple[int, str]:
-    """The exit code of ``jobs.label``, or what stands for it, and what there is to say."""
+    """The exit code of ``jobs.label``, or a substitute for it, and a message or ""."""
     status, code = str(info.status), info.driver_exit_code
     if status == "SUCCEEDED":
         return ExitCode.DONE, ""

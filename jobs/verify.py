@@ -1,7 +1,7 @@
-"""``python -m jobs.verify OUTPUT``: proves images in = ok + no_face + failed.
+"""Proves that images in = ok + no_face + failed: ``python -m jobs.verify OUTPUT``.
 
-Opens every part file, compares its rows with the kept list of its chunk, checks every object that
-a row names for existence and digest, and reports what is missing and what belongs to nobody.
+Opens every part file, compares its rows with the kept list of its chunk, checks existence and
+digest of every object that a row names, and reports missing and orphaned objects.
 
 Exit codes: 0 proved; 1 something contradicts it, or a part file cannot be read; 3 nothing does, but
 the run is not complete, or a shard could not be read in full; 2 no run there; 4 the storage failed.

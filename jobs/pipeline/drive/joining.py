@@ -1,6 +1,6 @@
 """Joining a Ray cluster, with one line for everything that can go wrong at the start.
 
-Left to itself, ``ray.init`` waits for many minutes when nobody answers, takes twenty seconds and as
+By itself ``ray.init`` waits for many minutes if there is no answer, takes twenty seconds and as
 many lines to report a wrong token, and eight lines to report another version.
 """
 

@@ -36,7 +36,7 @@ class ChunkFiles:
         """The chunk's images, as they were listed.
 
         Raises:
-            StoreError: another run has listed the shard anew.
+            StoreError: another run has listed the shard again.
         """
         rel = self._layout.index(self._order.chunk.shard_id)
         kept = load_index(self._store, rel)
@@ -76,7 +76,7 @@ class ChunkFiles:
         save_partial(self._store, rel, self._order.shard, rows, schema)
 
     def counts(self) -> dict[str, Any]:
-        """The counts that the published part file states, whoever wrote it."""
+        """The counts in the published part file, whichever run wrote it."""
         size, _ = self._store.size_etag(self._part)
         counts: dict[str, Any] = read_about(self._store, self._part, size)["counts"]
         return counts

@@ -49,7 +49,7 @@ class _Format(Protocol):
     def index(self, shard: Shard, options: ReadOptions) -> ShardIndex:
         """List the shard's members in order, with unique keys.
 
-        Damage stands in the index's ``error``, beside the members found before it.
+        Damage is reported in the index's ``error``, beside the members found before it.
 
         Raises:
             StoreError: the storage failed, or the shard is gone.
@@ -120,8 +120,8 @@ def _may_hold_an_image(shard: Shard, options: ReadOptions) -> bool:
 def index_shard(shard: Shard, options: ReadOptions | None = None) -> ShardIndex:
     """List the members of a shard, reading as little of it as its format allows.
 
-    What is wrong with the shard itself (damaged, cut, vanished, unreadable) is not raised: it
-    stands in the index's ``error``, beside the members found before that point.
+    If the shard itself is damaged, cut, gone or unreadable, that is not raised but reported in the
+    index's ``error``, beside the members found before that point.
 
     Raises:
         StoreError: fatal kinds only (see :data:`jobs.pipeline.storage.store.FATAL_KINDS`).

@@ -65,8 +65,8 @@ class Backend(Protocol):
         """Like :meth:`publish`, but never replaces.
 
         Returns:
-            Whether ``rel`` holds ``data`` now, whoever put it there; False: it holds something
-            else, and was left alone.
+            Whether ``rel`` holds ``data`` now, also if another process wrote it; False: it holds
+            something else, and was not changed.
         """
 
     def delete(self, rel: str) -> None:
