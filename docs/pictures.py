@@ -1,6 +1,7 @@
-"""``python docs/pictures.py``: the pictures of README.md and docs/library.md, after ``make demo``.
+"""Makes the pictures of README.md and docs/library.md: ``python docs/pictures.py``.
 
-Both show the photograph of Eileen Collins (NASA, public domain) and faces rendered by tddfa3.
+Run ``make demo`` before. The pictures show the photograph of Eileen Collins (NASA, public domain)
+and faces rendered by tddfa3.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ QUALITY = 88
 
 
 def main() -> None:
-    """Makes the pictures of the documents, out of the demo's output."""
+    """Makes both pictures."""
     with Image.open(next(OUTPUT.glob("overlays/photos/astronaut*"))) as sheet:
         save(sheet.resize((SHEET_SIDE, SHEET_SIDE), Image.Resampling.LANCZOS), "sheet.jpg")
     bundle = AssetBundle.load()
