@@ -29,6 +29,7 @@ from tddfa3.errors import UserError
 _SUFFIXES = (".txt", ".lst", ".csv", ".tsv", ".jsonl", ".ndjson")
 # Columns of a CSV, or fields of a JSON object, that hold the URI; the first one found counts.
 _COLUMNS = ("uri", "url", "path", "file_name", "filename", "file", "image", "image_path")
+_HEAD_BYTES = 1 << 16
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
@@ -86,10 +87,17 @@ def index(shard: Shard, options: ReadOptions) -> ShardIndex:
 
 
 def holds_an_image(shard: Shard, options: ReadOptions) -> bool:
-    """See :class:`.shards._Format`; whether the list names anything."""
+    """See :class:`.shards._Format`; whether the list names anything.
+
+    A list may be long; all of it is read only if its beginning names nothing.
+    """
     store, name = locate(shard.uri, s3_endpoint=options.s3_endpoint)
+    head = store.read(name, 0, _HEAD_BYTES)
     try:
-        return next(_entries(name, store.read(name)), None) is not None
+        if next(_entries(name, head), None) is not None:
+            return True
+        is_whole = len(head) < _HEAD_BYTES
+        return not is_whole and next(_entries(name, store.read(name)), None) is not None
     except BadList:
         return True
 

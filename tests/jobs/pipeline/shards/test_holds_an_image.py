@@ -14,7 +14,7 @@ import pytest
 
 from jobs.pipeline.shards import ReadOptions, Shard, holds_an_image
 from jobs.pipeline.shards.reader import RangeReader
-from jobs.pipeline.storage.store import StoreError
+from jobs.pipeline.storage.store import Store, StoreError
 from tests.support.shard_tools import only_shard, picture, write_files
 
 OPTIONS = ReadOptions()
@@ -80,6 +80,30 @@ def test_of_a_large_archive_only_the_beginning_is_read(
     monkeypatch.setattr(RangeReader, "pread", watched)
     assert holds_an_image([shard])
     assert max(ends, default=0) < shard.size / 10
+
+
+def test_of_a_long_list_only_the_beginning_is_read_unless_it_names_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comments = "# nothing yet\n" * 20_000
+    named = "".join(f"{number}.jpg\n" for number in range(50_000))
+    (tmp_path / "named.txt").write_text(named)
+    (tmp_path / "late.txt").write_text(comments + "a.jpg\n")
+    long, late = only_shard(tmp_path / "named.txt"), only_shard(tmp_path / "late.txt")
+    sizes = []
+    read = Store.read
+
+    def watched(self: Store, rel: str, start: int | None = None, end: int | None = None) -> bytes:
+        data = read(self, rel, start, end)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(Store, "read", watched)
+    assert holds_an_image([long])
+    assert sum(sizes) < len(named) / 4
+    assert holds_an_image([late])
+    (tmp_path / "late.txt").write_text(comments)
+    assert not holds_an_image([late])
 
 
 def test_the_first_of_many_is_enough(tmp_path: Path) -> None:
