@@ -22,7 +22,7 @@ from jobs.pipeline.drive.progress import duration
 from jobs.pipeline.output.ledger import footers, ledgers, shards_not_listed
 from jobs.pipeline.output.reading import Counts, LabelledRun
 from jobs.pipeline.record.layout import LOGS
-from jobs.pipeline.record.schema import OK_STATUSES
+from jobs.pipeline.record.schema import failed_images
 from jobs.pipeline.storage.store import Store
 from tddfa3.errors import UserError
 
@@ -129,7 +129,7 @@ def read_status(url: str, s3_endpoint: str | None = None) -> Status:
                 counts.add(about)
     status.images_done, status.faces = counts.images, counts.faces
     status.statuses = dict(sorted(counts.statuses.items()))
-    status.failed = sum(n for s, n in status.statuses.items() if s not in OK_STATUSES)
+    status.failed = failed_images(counts.statuses)
     left = shards_not_listed(run, status.shards_listed, status.images)
     status.shards = status.shards_listed + left
     _read_log(run.store, status)

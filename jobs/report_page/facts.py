@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.pipeline.output.database import Database
 from jobs.pipeline.output.reading import LabelledRun
-from jobs.pipeline.record.schema import OK_STATUSES
+from jobs.pipeline.record.schema import OK_STATUSES, failed_images
 
 MOST_BINS, FEWEST_BINS = 40, 12
 _MOST_REASONS = 40
@@ -125,7 +125,7 @@ class RunSummary:
     @property
     def failed(self) -> int:
         """Images whose status is a failure."""
-        return sum(n for status, n in self.statuses.items() if status not in OK_STATUSES)
+        return failed_images(self.statuses)
 
     @property
     def failures_not_listed(self) -> int:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from jobs.pipeline.record.schema import OK_STATUSES
+from jobs.pipeline.record.schema import failed_images
 
 _PLAIN_EVERY = 5.0
 _LIVE_EVERY = 0.25
@@ -71,7 +71,7 @@ class Totals:
     @property
     def failed(self) -> int:
         """Images whose status is a failure."""
-        return sum(n for status, n in self.statuses.items() if status not in OK_STATUSES)
+        return failed_images(self.statuses)
 
     @property
     def images_left(self) -> float:

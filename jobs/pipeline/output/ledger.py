@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from jobs.pipeline.output.reading import LabelledRun, in_parallel
 from jobs.pipeline.record.chunks import Chunk, first_images
-from jobs.pipeline.record.index import KEY, KeptIndex, load_index
+from jobs.pipeline.record.index import KeptIndex, load_index
 from jobs.pipeline.record.layout import INDEX_FOLDER, MANIFEST, Layout
-from jobs.pipeline.record.parts import UnreadableError, read_schema
-from jobs.pipeline.storage.store import Entry, Store, StoreError
+from jobs.pipeline.record.parts import UnreadableError
+from jobs.pipeline.storage.store import Entry, StoreError
 from tddfa3.errors import UserError
 
 
@@ -68,7 +67,9 @@ def ledgers(run: LabelledRun) -> Iterator[ShardLedger]:
     config, store, layout = run.manifest["config"], run.store, run.layout
     limits = config["chunk_images"], config["chunk_bytes"]
     left = config["limit"] or None
-    for shard_id in _shard_ids(store):
+    # Escaped file names are sorted differently from ids.
+    abouts = run.about_indexes(store.list(INDEX_FOLDER))
+    for shard_id in sorted(about["shard"]["id"] for about in abouts):
         index = load_index(store, layout.index(shard_id))
         if index is None:
             continue
@@ -108,13 +109,3 @@ def footers(run: LabelledRun, shard: ShardLedger) -> Iterator[dict[str, Any] | U
             return error
 
     return in_parallel(read, shard.parts.values())
-
-
-def _shard_ids(store: Store) -> list[str]:
-    """Sorted by id, as a run takes them; escaped file names sort differently."""
-
-    def read(entry: Entry) -> str:
-        metadata = read_schema(store, entry.rel, entry.size).metadata
-        return str(json.loads(metadata[KEY])["shard"]["id"])
-
-    return sorted(in_parallel(read, store.list(INDEX_FOLDER)))

@@ -20,7 +20,7 @@ from jobs.pipeline.record.chunks import Chunk
 from jobs.pipeline.record.layout import ANNOTATIONS, OBJECT_FOLDERS
 from jobs.pipeline.record.parts import UnreadableError, read_part
 from jobs.pipeline.record.rows import count
-from jobs.pipeline.record.schema import OBJECT_COLUMNS, OK_STATUSES, STATUSES, read_metadata
+from jobs.pipeline.record.schema import OBJECT_COLUMNS, STATUSES, failed_images, read_metadata
 from jobs.pipeline.storage.store import Store, StoreError
 
 _ROW_COLUMNS = ["image_id", "shard", "key", "status", "n_faces", "face_index"]
@@ -69,7 +69,7 @@ class Proof:
     @property
     def failed(self) -> int:
         """Images whose status is a failure."""
-        return sum(n for status, n in self.statuses.items() if status not in OK_STATUSES)
+        return failed_images(self.statuses)
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON values, the sums included."""

@@ -185,6 +185,17 @@ class LabelledRun:
         """:meth:`about_part` of every part, in the order of ``parts``."""
         return in_parallel(self.about_part, self.parts)
 
+    def about_indexes(self, indexes: Iterable[Entry]) -> Iterator[dict[str, Any]]:
+        """What kept indexes say about themselves: a small read each, no member table."""
+
+        def about(index: Entry) -> dict[str, Any]:
+            kept: dict[str, Any] = json.loads(
+                read_schema(self.store, index.rel, index.size).metadata[INDEX_KEY]
+            )
+            return kept
+
+        return in_parallel(about, indexes)
+
     def completeness(self) -> Completeness | None:
         """How much is committed; None if it is unknown how much there will be."""
         compaction = self.store.read_or_none(COMPACTION)
@@ -205,9 +216,10 @@ class LabelledRun:
 
     def _expected(self, indexes: Sequence[Entry]) -> int:
         """How many part files there will be: one per chunk and one per broken shard."""
-        schemas = in_parallel(lambda e: read_schema(self.store, e.rel, e.size), indexes)
-        kept = [json.loads(schema.metadata[INDEX_KEY]) for schema in schemas]
-        return sum(len(index["chunks"]) + (index["error"] is not None) for index in kept)
+        return sum(
+            len(about["chunks"]) + (about["error"] is not None)
+            for about in self.about_indexes(indexes)
+        )
 
     def _kept(self, name: str, default: Any) -> Any:
         return (self.manifest or {}).get(name, default)

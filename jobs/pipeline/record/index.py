@@ -8,8 +8,7 @@ footer per shard, and an actor reads only the rows of its chunk.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cached_property
 from threading import Lock
@@ -28,8 +27,6 @@ FORMAT = 1
 KEY = b"tddfa3_index"
 """Key in the file metadata of what a plan needs of the index, as JSON."""
 _ROWS_PER_GROUP = 4096
-PARALLEL_LOADS = 16
-"""Indexes read at once when a plan is made: each is one or two small requests."""
 
 _SCHEMA = pa.schema(
     [
@@ -146,12 +143,6 @@ def load_index(store: Store, rel: str) -> KeptIndex | None:
     text = (file.metadata.metadata or {}).get(KEY)
     meta = json.loads(text) if text else {}
     return KeptIndex(file, meta, store.uri(rel)) if meta.get("format") == FORMAT else None
-
-
-def load_indexes(store: Store, rels: Sequence[str]) -> Iterator[KeptIndex | None]:
-    """:func:`load_index` of many shards, several at once; yields them in the order of ``rels``."""
-    with ThreadPoolExecutor(PARALLEL_LOADS, thread_name_prefix="index") as pool:
-        yield from pool.map(lambda rel: load_index(store, rel), rels)
 
 
 def _encode(shard: Shard, index: ShardIndex, chunk_images: int, chunk_bytes: int) -> memoryview:

@@ -96,9 +96,9 @@ class CheckedRun:
         Raises:
             UserError: another driver, with other options, created it first.
         """
-        fields = fingerprint_fields(self.config, self.facts)
         manifest = self.manifest
         if manifest is None:
+            fields = fingerprint_fields(self.config, self.facts)
             manifest = make_manifest(self.config, self.facts, fields, self.shards)
             if not self.store.publish_new(MANIFEST, _encode(manifest)):
                 manifest = read_manifest(self.store) or manifest

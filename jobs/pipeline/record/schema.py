@@ -105,6 +105,11 @@ class LabelSchema:
         }
 
 
+def failed_images(statuses: Mapping[str, int]) -> int:
+    """How many images have a status of failure, of images by status."""
+    return sum(n for status, n in statuses.items() if status not in OK_STATUSES)
+
+
 def read_metadata(schema: pa.Schema) -> dict[str, Any]:
     """What a part file says about itself; columns as the present format describes them.
 

@@ -22,9 +22,8 @@ from jobs.pipeline.shards.reader import RangeFile, RangeReader, spans
 from jobs.pipeline.storage.store import locate
 
 _SIGNATURE = b"PK\x03\x04"
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-# The same header: signature, flags, compressed size, lengths of name and extra field.
-_LOCAL_FIELDS = struct.Struct("<4s2xH10xL4xHH")
+# Signature, flags, compressed size, lengths of name and extra field.
+_LOCAL_HEADER = struct.Struct("<4s2xH10xL4xHH")
 # How much of an archive is searched for its first image before its directory is read.
 _HEAD_BYTES = 1 << 16
 # Name and extra field of a local header, at most.
@@ -90,11 +89,11 @@ def _first_names(head: bytes) -> Iterator[str]:
     It ends where a header does not say where the next one is.
     """
     offset = 0
-    while len(head) >= offset + _LOCAL_FIELDS.size:
-        signature, flags, size, name, extra = _LOCAL_FIELDS.unpack_from(head, offset)
+    while len(head) >= offset + _LOCAL_HEADER.size:
+        signature, flags, size, name, extra = _LOCAL_HEADER.unpack_from(head, offset)
         if signature != _SIGNATURE:
             return
-        begin = offset + _LOCAL_FIELDS.size
+        begin = offset + _LOCAL_HEADER.size
         yield head[begin : begin + name].decode("utf-8", "replace")
         if flags & _SIZES_FOLLOW:
             return
@@ -166,7 +165,7 @@ def _member(info: zipfile.ZipInfo, name: str, following: int, limit: int) -> Mem
 def _content(member: Member, data: memoryview) -> bytes:
     if len(data) < _LOCAL_HEADER.size:
         raise _Damaged("the archive ends before it")
-    signature, name_length, extra_length = _LOCAL_HEADER.unpack_from(data)
+    signature, _, _, name_length, extra_length = _LOCAL_HEADER.unpack_from(data)
     if signature != _SIGNATURE:
         raise _Damaged("no member header where the directory says one is")
     content = _decompress(member, data[_LOCAL_HEADER.size + name_length + extra_length :])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.pipeline.record.chunks import cut
-from jobs.pipeline.record.index import load_index, load_indexes, save_index
+from jobs.pipeline.record.index import load_index, save_index
 from jobs.pipeline.shards import Member, Shard, ShardIndex, index_shard, read_members
 from jobs.pipeline.storage.store import Store, StoreError
 from tests.support.shard_tools import only_shard, picture, write_files
@@ -51,7 +51,7 @@ def test_an_index_comes_back_as_it_was(store: Store) -> None:
 
 def test_there_is_none_before_it_is_kept(store: Store) -> None:
     assert load_index(store, NAME) is None
-    assert list(load_indexes(store, ["a.parquet", "b.parquet"])) == [None, None]
+    assert [load_index(store, rel) for rel in ("a.parquet", "b.parquet")] == [None, None]
 
 
 def test_chunks_are_the_same_from_the_footer_and_cut_anew(store: Store) -> None:
@@ -128,7 +128,7 @@ def test_a_plan_of_many_shards_reads_one_footer_each(
         return real(descriptor, count, offset)
 
     monkeypatch.setattr(os, "pread", counted)
-    kept = list(load_indexes(store, [f"{each.id}.parquet" for each in shards]))
+    kept = [load_index(store, f"{each.id}.parquet") for each in shards]
     assert sum(len(one.chunks(*LIMITS)) for one in kept if one) == 20 * 100
     assert [one.shard.id for one in kept if one] == [each.id for each in shards]
     assert len(reads) <= 3 * len(shards)
