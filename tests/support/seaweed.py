@@ -22,6 +22,9 @@ ACCESS_KEY = "test-access-key"
 SECRET_KEY = "canary-secret-3f9c1b"
 _PORTS = ("master", "volume", "filer", "s3")
 _START_SECONDS = 60
+_NEEDED_SHARE = 0.02
+"""Of a disk. With less than 1% free, SeaweedFS answers every write with InternalError, after half a
+minute of tries, and ``weed mini`` has no option for another limit."""
 
 
 def find_binary() -> str | None:
@@ -69,7 +72,7 @@ class SeaweedServer:
         self.start(secret_key)
 
     def start(self, secret_key: str = SECRET_KEY) -> None:
-        """Start, and wait until requests are answered."""
+        """Start, and wait until requests are answered; RuntimeError where that cannot be."""
         environment = {
             **os.environ,
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,
@@ -77,6 +80,12 @@ class SeaweedServer:
             "HOME": str(self._folder),
         }
         self._folder.mkdir(parents=True, exist_ok=True)
+        disk = shutil.disk_usage(self._folder)
+        if disk.free < _NEEDED_SHARE * disk.total:
+            raise RuntimeError(
+                f"{self._folder}: SeaweedFS takes no writes on a disk that is nearly full "
+                f"({disk.free / 2**30:.1f} of {disk.total / 2**30:.0f} GiB are free): make room"
+            )
         with open(self._folder / "server.log", "ab") as log:
             self._process = subprocess.Popen(
                 self._command,
