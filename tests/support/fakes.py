@@ -28,20 +28,11 @@ from jobs.pipeline.record.config import LabelConfig
 from jobs.pipeline.record.facts import AssetFacts
 from jobs.pipeline.shards import Shard, ShardIndex
 from jobs.pipeline.storage.store import Store
+from tddfa3.conventions import PART_NAMES
 from tddfa3.drawing.mesh import FaceMesh
 from tddfa3.geometry.crop import CropTransform
 
 PLAIN, NO_FACE, TWO_FACES, RAISES, KILLS, SLOW, HANGS, FREEZES = range(8)
-PARTS = (
-    "right_eye",
-    "left_eye",
-    "right_eyebrow",
-    "left_eyebrow",
-    "nose",
-    "up_lip",
-    "down_lip",
-    "skin",
-)
 
 
 def png(wish: int = PLAIN, shade: int = 0, size: tuple[int, int] = (16, 12)) -> bytes:
@@ -140,7 +131,7 @@ class FakeFactory:
             name="fake",
             digest=self.digest,
             licence="none",
-            part_names=PARTS,
+            part_names=PART_NAMES,
             chosen={n: best[n] if value == "auto" else value for n, value in given.items()},
         )
 

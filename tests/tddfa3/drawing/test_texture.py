@@ -13,17 +13,13 @@ from scipy import ndimage
 from torch import Tensor
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.coefficients import split
 from tddfa3.drawing.texture import TextureMapper, sample_photo
 from tddfa3.geometry.face_model import FaceModel
 from tddfa3.rasterize import build_rasterizer
+from tests.support.golden import FOUND, golden_geometry, golden_names
 
 SIDE = 60  # vertices along the chart
-GOLDEN = [
-    f"{photo}__{backbone}__nvdr"
-    for photo in ("astronaut__retinaface", "ex1__retinaface", "crop_astronaut__none")
-    for backbone in ("resnet50", "mbnetv3")
-]
+GOLDEN = golden_names([*FOUND, "crop_astronaut__none"])
 
 
 def read_map(picture: Tensor, uv: Tensor) -> Tensor:
@@ -309,7 +305,7 @@ def test_extracted_colors_are_upstreams(
     model = FaceModel(data).eval()
     mapper = TextureMapper(model, data, build_rasterizer("cpu", "cpu", 1))
     wanted = golden(name)
-    geometry = model(split(torch.from_numpy(wanted["alpha"])[None], data.sizes))
+    geometry = golden_geometry(model, wanted)
     visible = np.unpackbits(wanted["visible_bits"])[: model.n_vertices].astype(bool)
     crop = torch.from_numpy(wanted["crop"]).permute(2, 0, 1)[None].float() / 255
     colors = mapper.extract_colors(

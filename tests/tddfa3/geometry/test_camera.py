@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tddfa3.assets.bundle import AssetBundle
-from tddfa3.coefficients import split
 from tddfa3.conventions import CAMERA_DISTANCE
 from tddfa3.geometry.camera import (
     FAR,
@@ -30,12 +29,9 @@ from tddfa3.geometry.camera import (
 from tddfa3.geometry.crop import CropTransform
 from tddfa3.geometry.face_model import FaceModel
 from tddfa3.geometry.landmarks import to_crop_pixels
+from tests.support.golden import FOUND, golden_crop, golden_geometry, golden_names
 
-GOLDEN = [
-    f"{photo}__{backbone}__nvdr"
-    for photo in ("astronaut__retinaface", "ex1__retinaface", "crop_astronaut__none")
-    for backbone in ("resnet50", "mbnetv3")
-]
+GOLDEN = golden_names([*FOUND, "crop_astronaut__none"])
 
 anytime = settings(deadline=None)
 """The first call of a torch function can take a second on a busy machine."""
@@ -160,9 +156,8 @@ def test_mesh_in_the_photograph_hits_the_golden_landmarks(
     """K on the float32 mesh in the photograph's frame gives the landmarks within 0.01 px."""
     wanted = golden(name)
     data = golden_bundle.face_model()
-    geometry = FaceModel(data)(split(torch.from_numpy(wanted["alpha"])[None], data.sizes))
-    params = wanted["trans_params"]
-    transform = CropTransform.from_params(params) if params.size else CropTransform.identity()
+    geometry = golden_geometry(FaceModel(data), wanted)
+    transform = golden_crop(wanted)
     angle, trans = geometry.coefficients.angle[0], geometry.coefficients.trans[0]
     camera = image_camera(angle, trans, transform)
     mesh = vertices_in_image_frame(geometry.camera)[0].numpy()

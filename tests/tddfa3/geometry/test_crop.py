@@ -14,6 +14,7 @@ from PIL import Image
 
 from tddfa3.conventions import CROP_SIZE
 from tddfa3.geometry.crop import CropTransform, crop_image, estimate_crop
+from tests.support.golden import golden_crop
 
 STANDARD_POINTS = np.array(
     [
@@ -231,7 +232,7 @@ def test_golden_crop_and_landmarks(
     shared: Path, golden: Callable[[str], Mapping[str, NDArray]], name: str
 ) -> None:
     expected = golden(f"{name}__retinaface__resnet50__nvdr")
-    transform = CropTransform.from_params(expected["trans_params"])
+    transform = golden_crop(expected)
     image = np.asarray(Image.open(shared / "golden/inputs" / f"{name}.png").convert("RGB"))
     np.testing.assert_array_equal(crop_image(image, transform), expected["crop"])
     for landmarks in ("ldm68", "ldm106", "ldm106_2d", "ldm134"):

@@ -19,17 +19,9 @@ from tddfa3.geometry.face_model import (
     normals_by_gather,
     sh_shading,
 )
+from tests.support.golden import CROPS, FOUND, golden_geometry, golden_names
 
-GOLDEN = [
-    f"{photo}__{backbone}__nvdr"
-    for photo in (
-        "astronaut__retinaface",
-        "ex1__retinaface",
-        "crop_astronaut__none",
-        "crop_ex1__none",
-    )
-    for backbone in ("resnet50", "mbnetv3")
-]
+GOLDEN = golden_names([*FOUND, *CROPS])
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +57,7 @@ def test_golden_geometry(
 ) -> None:
     """Given upstream's coefficients: its vertices, projected points and texture."""
     wanted = golden(name)
-    geometry = full_model(split(torch.from_numpy(wanted["alpha"])[None], full_model.sizes))
+    geometry = golden_geometry(full_model, wanted)
     at = wanted["vertex_idx"]
     np.testing.assert_allclose(geometry.camera[0, at], wanted["v3d"], atol=1e-5)
     np.testing.assert_allclose(geometry.points[0, at], wanted["v2d"], atol=1e-3)

@@ -11,7 +11,6 @@ import torch
 from tddfa3.assets.bundle import AssetBundle, FaceModelData
 from tddfa3.coefficients import split
 from tddfa3.geometry.camera import project, rotation_matrix, to_camera
-from tddfa3.geometry.crop import CropTransform
 from tddfa3.geometry.face_model import FaceModel, Geometry
 from tddfa3.geometry.landmarks import (
     LANDMARK_SETS,
@@ -20,17 +19,9 @@ from tddfa3.geometry.landmarks import (
     marching_rows,
     to_crop_pixels,
 )
+from tests.support.golden import CROPS, FOUND, golden_crop, golden_geometry, golden_names
 
-GOLDEN = [
-    f"{photo}__{backbone}__nvdr"
-    for photo in (
-        "astronaut__retinaface",
-        "ex1__retinaface",
-        "crop_astronaut__none",
-        "crop_ex1__none",
-    )
-    for backbone in ("resnet50", "mbnetv3")
-]
+GOLDEN = golden_names([*FOUND, *CROPS])
 SIZES = {"68": 68, "106": 106, "106_2d": 106, "134": 134}
 
 
@@ -62,9 +53,8 @@ def test_golden_landmarks(
     """All four sets, in the crop frame and in image pixels, against upstream."""
     wanted = golden(name)
     data = golden_bundle.face_model()
-    geometry = FaceModel(data)(split(torch.from_numpy(wanted["alpha"])[None], data.sizes))
-    params = wanted["trans_params"]
-    crop = CropTransform.from_params(params) if params.size else CropTransform.identity()
+    geometry = golden_geometry(FaceModel(data), wanted)
+    crop = golden_crop(wanted)
     index = LandmarkIndex(data)
     for landmark_set in LANDMARK_SETS:
         points = gather(geometry.points, index.indices(landmark_set, geometry))

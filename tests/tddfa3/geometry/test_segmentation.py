@@ -23,6 +23,7 @@ from tddfa3.geometry.segmentation import (
     visible_vertices,
 )
 from tddfa3.rasterize import build_rasterizer
+from tests.support.golden import golden_geometry
 
 CPU = build_rasterizer("cpu", "cpu", threads=1)
 SIZE = (224, 224)
@@ -183,8 +184,7 @@ def test_equals_upstream(
     expected = golden(name)
     data = golden_bundle.face_model()
     assert data.part_names == PART_NAMES
-    alpha = torch.from_numpy(expected["alpha"].astype(np.float32)).reshape(1, -1)
-    geometry = FaceModel(data)(split(alpha, data.sizes))
+    geometry = golden_geometry(FaceModel(data), expected)
     clip = clip_space(geometry.camera)
     tri = torch.from_numpy(data.triangles)
     rast = CPU.rasterize(clip, tri, SIZE)

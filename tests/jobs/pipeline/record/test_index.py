@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ from jobs.pipeline.record.chunks import cut
 from jobs.pipeline.record.index import load_index, save_index
 from jobs.pipeline.shards import Member, Shard, ShardIndex, index_shard, read_members
 from jobs.pipeline.storage.store import Store, StoreError
+from tests.support.counting import sizes_of_preads
 from tests.support.shard_tools import only_shard, picture, write_files
 
 NAME = "_run/index/a.parquet"
@@ -120,14 +120,7 @@ def test_a_plan_of_many_shards_reads_one_footer_each(
         save_index(
             store, f"{each.id}.parquet", each, ShardIndex(each.id, index.members, None, 0), *LIMITS
         )
-    reads: list[int] = []
-    real = os.pread
-
-    def counted(descriptor: int, count: int, offset: int) -> bytes:
-        reads.append(count)
-        return real(descriptor, count, offset)
-
-    monkeypatch.setattr(os, "pread", counted)
+    reads = sizes_of_preads(monkeypatch)
     kept = [load_index(store, f"{each.id}.parquet") for each in shards]
     assert sum(len(one.chunks(*LIMITS)) for one in kept if one) == 20 * 100
     assert [one.shard.id for one in kept if one] == [each.id for each in shards]

@@ -14,7 +14,8 @@ import pytest
 
 from jobs.pipeline.shards import ReadOptions, Shard, holds_an_image
 from jobs.pipeline.shards.reader import RangeReader
-from jobs.pipeline.storage.store import Store, StoreError
+from jobs.pipeline.storage.store import StoreError
+from tests.support.counting import sizes_of_reads
 from tests.support.shard_tools import only_shard, picture, write_files
 
 OPTIONS = ReadOptions()
@@ -90,15 +91,7 @@ def test_of_a_long_list_only_the_beginning_is_read_unless_it_names_nothing(
     (tmp_path / "named.txt").write_text(named)
     (tmp_path / "late.txt").write_text(comments + "a.jpg\n")
     long, late = only_shard(tmp_path / "named.txt"), only_shard(tmp_path / "late.txt")
-    sizes = []
-    read = Store.read
-
-    def watched(self: Store, rel: str, start: int | None = None, end: int | None = None) -> bytes:
-        data = read(self, rel, start, end)
-        sizes.append(len(data))
-        return data
-
-    monkeypatch.setattr(Store, "read", watched)
+    sizes = sizes_of_reads(monkeypatch)
     assert holds_an_image([long])
     assert sum(sizes) < len(named) / 4
     assert holds_an_image([late])

@@ -20,6 +20,7 @@ from jobs.pipeline.shards.reader import (
 )
 from jobs.pipeline.shards.streams import ForwardReader
 from jobs.pipeline.storage.store import Store
+from tests.support.counting import sizes_of_reads
 
 DATA = random.Random(0).randbytes(400_000)
 
@@ -52,15 +53,7 @@ def test_going_forwards_reads_everything_once(
 ) -> None:
     if store.kind == "local":
         pytest.skip("local files are not read ahead")
-    requests = []
-    real = Store.read
-
-    def counted(self: Store, rel: str, start: int | None = None, end: int | None = None) -> bytes:
-        data = real(self, rel, start, end)
-        requests.append(len(data))
-        return data
-
-    monkeypatch.setattr(Store, "read", counted)
+    requests = sizes_of_reads(monkeypatch)
     reader = RangeReader(store, "x", len(DATA))
     for offset in range(0, len(DATA), 4096):
         reader.pread(offset, 512)
@@ -69,15 +62,7 @@ def test_going_forwards_reads_everything_once(
 
 
 def test_jumps_over_large_members_read_sips(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests = []
-    real = Store.read
-
-    def counted(self: Store, rel: str, start: int | None = None, end: int | None = None) -> bytes:
-        data = real(self, rel, start, end)
-        requests.append(len(data))
-        return data
-
-    monkeypatch.setattr(Store, "read", counted)
+    requests = sizes_of_reads(monkeypatch)
     reader = RangeReader(store, "x", len(DATA))
     for offset in range(100_000, len(DATA), 100_000):
         reader.pread(offset, 512)

@@ -16,6 +16,7 @@ import webdataset
 import zstandard
 
 from jobs.pipeline.shards import ReadOptions, index_shard, read_members
+from tests.support.counting import sizes_of_preads
 from tests.support.shard_tools import only_shard, picture, read_all, read_errors, write_files
 
 GNU_TAR = shutil.which("tar")
@@ -337,14 +338,7 @@ def test_reading_does_not_run_ahead_of_its_consumer(
     small_tar(tmp_path / "a.tar", *[f"{n}.jpg" for n in range(20)], size=4 << 20)
     shard = only_shard(tmp_path / "a.tar")
     members = index_shard(shard).members
-    read = []
-    real = os.pread
-
-    def counted(descriptor: int, count: int, offset: int) -> bytes:
-        read.append(count)
-        return real(descriptor, count, offset)
-
-    monkeypatch.setattr(os, "pread", counted)
+    read = sizes_of_preads(monkeypatch)
     contents = read_members(shard, members)
     next(contents)
     assert sum(read) <= 33 << 20

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobs.pipeline.shards import ReadOptions, index_shard, read_members
+from tests.support.counting import sizes_of_preads
 from tests.support.shard_tools import only_shard, picture, read_all, write_files
 
 ZIP = shutil.which("zip")
@@ -174,14 +175,7 @@ def test_hundreds_of_thousands_of_members_cost_few_reads(
         for number in range(3000):
             archive.writestr(f"{number}.jpg", b"0123456789" * 30)
     shard = only_shard(tmp_path / "a.zip")
-    reads: list[int] = []
-    real = os.pread
-
-    def counted(descriptor: int, count: int, offset: int) -> bytes:
-        reads.append(count)
-        return real(descriptor, count, offset)
-
-    monkeypatch.setattr(os, "pread", counted)
+    reads = sizes_of_preads(monkeypatch)
     members = index_shard(shard).members
     assert len(reads) <= 4
     reads.clear()
