@@ -241,7 +241,7 @@ def idle_grid(results: Results) -> Grid:
 def planning_grid(results: Results) -> Grid:
     """Time and memory of planning and of the driver."""
     plan = results["planning"]
-    return _pairs("Planning, and a labeller that does nothing", [
+    return _pairs("Planning, and a labeler that does nothing", [
         ("images, shards, chunks", f"{plan['images']:,}, {plan['shards']:,}, {plan['chunks']:,}"),
         ("planning", f"{plan['plan_seconds']:.1f} s"),
         ("planning again, half of it committed", f"{plan['resume_seconds']:.1f} s"),
